@@ -1,0 +1,291 @@
+package recon
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"github.com/clearward/clearward/ledger"
+)
+
+// BankLine is a booked line of a hospital's bank statement.
+type BankLine struct {
+	Account         string
+	Ref             string
+	EndToEndID      string
+	Day             ledger.Day // booking day at the bank
+	Amount          ledger.Money
+	Counterparty    string
+	CounterpartyAcc string
+	Text            string
+	Code            string
+	ReturnOf        string
+	File            int64
+	Row             int
+}
+
+// Counterparty is an entry of the channel list: who pays settlements into, or
+// draws money from, a hospital's account on behalf of a channel.
+type Counterparty struct{ Channel, Name, Account string }
+
+// Settlement is what a channel owes a bank account for one business day: the
+// closing balance of the fund bill above what is retained there.
+type Settlement struct {
+	Hospital, Channel, MerchantNo string
+	Aliases                       []string
+	Account                       string
+	Mode                          string
+	Day                           ledger.Day // the day that is settled
+	Due                           ledger.Day // the working day on which the bank should book it
+	Opening, Closing, Retained    ledger.Money
+	Withdrawn                     ledger.Money
+	Fee                           ledger.Money // billed − returned
+	Expected                      ledger.Money
+	Arrived                       ledger.Money // before this run and in it
+	Carried                       bool
+	Code                          Code
+	Credits                       []BankLine
+	before                        ledger.Money
+}
+
+// open is what has not arrived yet.
+func (s *Settlement) open() ledger.Money { return s.Expected - s.Arrived }
+
+// BankItem is the verdict on a bank line that is no plain settlement, or on a
+// settlement that is short, over or missing.
+type BankItem struct {
+	Code       Code
+	Hospital   string
+	Channel    string
+	MerchantNo string
+	Ref        string
+	Amount     ledger.Money // arrived − expected; lines: the line's own sign
+	Effects    Effects
+	Note       string
+	Line       *BankLine
+}
+
+// Scope counts what was left out of scope: shown, never an item.
+type Scope struct {
+	Lines int
+	Sum   ledger.Money
+}
+
+// BankRules is what matching a statement needs to know beside its lines.
+type BankRules struct {
+	Hospital string
+	Account  string
+	Day      ledger.Day // the business day whose settlements are due on this statement
+	Parties  []Counterparty
+	Own      map[string]bool                           // the hospital's listed accounts
+	Complete func(channel string) bool                 // every fund bill of this channel is in
+	Waiting  func(channel, text string) (string, bool) // a merchant number of ours, named in text, whose fund bill is not in
+	Whole    bool                                      // this day shows the lines that belong to no settlement
+	ModeB    bool
+}
+
+// matchBank ties the lines of one statement to the settlements that are due or
+// still open, and names every line that remains (stage S7, spec/reconciliation.md
+// 2.4 Settlement and 2.5 BANK_*).
+func matchBank(r BankRules, due []*Settlement, lines []BankLine) ([]*BankItem, Scope) {
+	slices.SortFunc(due, func(a, b *Settlement) int {
+		return cmp.Or(cmp.Compare(a.Day, b.Day), cmp.Compare(a.Channel, b.Channel), cmp.Compare(a.MerchantNo, b.MerchantNo))
+	})
+	var items []*BankItem
+	var scope Scope
+	for i := range lines {
+		l := &lines[i]
+		channel := r.channelOf(l)
+		if channel != "" && l.Amount > 0 && r.tie(due, channel, l) {
+			continue
+		}
+		if !r.Whole {
+			continue
+		}
+		if item := r.name(l, channel); item != nil {
+			items = append(items, item)
+		} else {
+			scope.Lines++
+			scope.Sum += l.Amount
+		}
+	}
+	for _, s := range due {
+		if item := s.judge(r); item != nil {
+			items = append(items, item)
+		}
+	}
+	return items, scope
+}
+
+// channelOf returns the channel whose counterparty the line names, "" for none.
+func (r *BankRules) channelOf(l *BankLine) string {
+	for _, p := range r.Parties {
+		if l.Counterparty == p.Name || p.Account != "" && l.CounterpartyAcc == p.Account {
+			return p.Channel
+		}
+	}
+	return ""
+}
+
+// tie books a credit on its settlement: by merchant number and date in the
+// EndToEndId or remittance text, else by amount, else as one credit for several
+// days of one merchant number.
+func (r *BankRules) tie(due []*Settlement, channel string, l *BankLine) bool {
+	words := l.EndToEndID + " " + l.Text
+	var open []*Settlement
+	named := false
+	for _, s := range due {
+		if s.Channel != channel || s.open() <= 0 {
+			continue
+		}
+		if s.namedIn(words) {
+			if !named {
+				open, named = open[:0], true
+			}
+			open = append(open, s)
+		} else if !named {
+			open = append(open, s)
+		}
+	}
+	if named {
+		for _, s := range open {
+			if strings.Contains(words, s.Day.Compact()) || strings.Contains(l.Text, s.Day.Compact()[4:]) {
+				s.book(l, l.Amount)
+				return true
+			}
+		}
+	}
+	for _, s := range open {
+		if s.open() == l.Amount {
+			s.book(l, l.Amount)
+			return true
+		}
+	}
+	return tieSeveral(open, l, named)
+}
+
+// tieSeveral books one credit for all open days of one merchant number, or, where
+// the line names the number, on the newest day with the difference.
+func tieSeveral(open []*Settlement, l *BankLine, named bool) bool {
+	byMerchant := map[string][]*Settlement{}
+	var order []string
+	for _, s := range open {
+		if byMerchant[s.MerchantNo] == nil {
+			order = append(order, s.MerchantNo)
+		}
+		byMerchant[s.MerchantNo] = append(byMerchant[s.MerchantNo], s)
+	}
+	for _, no := range order {
+		var sum ledger.Money
+		for _, s := range byMerchant[no] {
+			sum += s.open()
+		}
+		if sum == l.Amount {
+			for _, s := range byMerchant[no] {
+				s.book(l, s.open())
+			}
+			return true
+		}
+	}
+	if named && len(open) > 0 {
+		open[len(open)-1].book(l, l.Amount)
+		return true
+	}
+	return false
+}
+
+func (s *Settlement) namedIn(words string) bool {
+	if strings.Contains(words, s.MerchantNo) {
+		return true
+	}
+	for _, alias := range s.Aliases {
+		if strings.Contains(words, alias) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Settlement) book(l *BankLine, fen ledger.Money) {
+	part := *l
+	part.Amount = fen
+	s.Credits = append(s.Credits, part)
+	s.Arrived += fen
+}
+
+// judge names what is wrong with a settlement after this statement. Money that
+// is merely not there yet is in transit: it is missing one working day later.
+func (s *Settlement) judge(r BankRules) *BankItem {
+	item := &BankItem{Hospital: s.Hospital, Channel: s.Channel, MerchantNo: s.MerchantNo, Amount: s.Arrived - s.Expected}
+	if len(s.Credits) > 0 {
+		item.Ref = s.Credits[len(s.Credits)-1].Ref
+		item.Line = &s.Credits[len(s.Credits)-1]
+	}
+	switch {
+	case s.Expected <= 0 || s.Arrived == s.Expected:
+		return nil
+	case s.Arrived > s.Expected:
+		item.Code = BankOver
+	case s.Arrived > 0 && len(s.Credits) > 0:
+		item.Code = BankShort
+	case s.Arrived == 0 && s.Carried && s.Due < r.Day.Add(1):
+		item.Code = BankMissing
+	default:
+		return nil
+	}
+	item.Note = "settlement of " + s.Day.String()
+	s.Code = item.Code
+	return item
+}
+
+// effects are the journals of the settlement itself: leaving the channel with
+// the fee that was kept back, and arriving at the bank.
+func (s *Settlement) effects() Effects {
+	leave, arrive, short := "J28a", "J28b", "E27a"
+	if s.Mode == "B" {
+		leave, arrive, short = "J26a", "J26b", "E27b"
+	}
+	e := Effects{{leave, max(s.Expected, 0), s.Fee}}
+	switch {
+	case s.Arrived == 0:
+	case s.Arrived < s.Expected:
+		e = append(e, Effect{short, s.Arrived, 0})
+	default:
+		e = append(e, Effect{arrive, s.Expected, 0})
+		if over := s.Arrived - s.Expected; over > 0 {
+			e = append(e, Effect{"E28b", over, 0})
+		}
+	}
+	return e.compact()
+}
+
+// name gives the code of a line that belongs to no settlement, nil for one that
+// is out of scope.
+func (r *BankRules) name(l *BankLine, channel string) *BankItem {
+	item := &BankItem{Hospital: r.Hospital, Channel: channel, Ref: l.Ref, Amount: l.Amount, Line: l}
+	switch {
+	case l.Amount < 0 && isCharge(l.Code):
+		item.Code, item.Channel = BankFee, ""
+		if r.ModeB {
+			item.Effects = Effects{{"J35b", -l.Amount, 0}}
+		}
+	case channel == "" || r.Own[l.CounterpartyAcc]:
+		return nil
+	case l.Amount < 0:
+		item.Code, item.Effects = UnknownDebit, Effects{{"E39", -l.Amount, 0}}
+	default:
+		no, waiting := r.Waiting(channel, l.EndToEndID+" "+l.Text)
+		if waiting || !r.Complete(channel) {
+			item.Code, item.MerchantNo = Waiting, no
+			return item
+		}
+		item.Code, item.Effects = BankUnidentified, Effects{{"E29", l.Amount, 0}}
+	}
+	return item
+}
+
+// isCharge says whether a bank transaction code means a fee of the bank: the
+// sub-family CHRG of ISO 20022.
+func isCharge(code string) bool {
+	return strings.HasSuffix(code, "/CHRG") || code == "CHRG" || strings.Contains(code, "/CHRG/")
+}

@@ -1,0 +1,280 @@
+package recon
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/ledger"
+)
+
+// Effect is a journal of the accounting manual that stands for a leg, with its
+// amounts in fen. What a leg needs is a pure function of its lines; a run posts
+// what is missing and reverses what no longer holds, so that running twice
+// changes nothing and a restated file touches only what it changed.
+type Effect struct {
+	Journal string
+	Amount  ledger.Money
+	Fee     ledger.Money
+}
+
+// Effects is the list that stands for one leg, in the order in which it posts.
+type Effects []Effect
+
+// String is the stored form: "J02:1000:0;J49a:500:0".
+func (e Effects) String() string {
+	parts := make([]string, len(e))
+	for i, x := range e {
+		parts[i] = x.Journal + ":" + strconv.FormatInt(int64(x.Amount), 10) + ":" + strconv.FormatInt(int64(x.Fee), 10)
+	}
+	return strings.Join(parts, ";")
+}
+
+// parseEffects reads the stored form.
+func parseEffects(text string) (Effects, error) {
+	if text == "" {
+		return nil, nil
+	}
+	var out Effects
+	for part := range strings.SplitSeq(text, ";") {
+		f := strings.Split(part, ":")
+		if len(f) != 3 {
+			return nil, fmt.Errorf("recon: stored effect %q has not three parts", part)
+		}
+		amount, err := strconv.ParseInt(f[1], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("recon: stored effect %q: %w", part, err)
+		}
+		fee, err := strconv.ParseInt(f[2], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("recon: stored effect %q: %w", part, err)
+		}
+		out = append(out, Effect{f[0], ledger.Money(amount), ledger.Money(fee)})
+	}
+	return out, nil
+}
+
+// minus returns what stands in e and not in other, each counted once.
+func (e Effects) minus(other Effects) Effects {
+	left := make(map[Effect]int, len(other))
+	for _, x := range other {
+		left[x]++
+	}
+	var out Effects
+	for _, x := range e {
+		if left[x] > 0 {
+			left[x]--
+			continue
+		}
+		out = append(out, x)
+	}
+	return out
+}
+
+// effects returns the journals that stand for the leg (spec/accounting.md 3.3
+// to 3.5) and the amount of the hospital's pending payable that it proves, which
+// is what J25 may release: what HIS acknowledged and the channel holds.
+func (leg *Leg) effects() (Effects, ledger.Money) {
+	var e Effects
+	var proved ledger.Money
+	if leg.Kind == channels.Pay {
+		e, proved = leg.payEffects()
+	} else {
+		e, proved = leg.refundEffects()
+	}
+	return e.compact(), proved
+}
+
+// compact drops journals without any amount.
+func (e Effects) compact() Effects {
+	out := e[:0]
+	for _, x := range e {
+		if x.Amount != 0 || x.Fee != 0 {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// acknowledged is the amount for which HIS has booked what the platform holds: J02.
+func (leg *Leg) acknowledged() ledger.Money {
+	h, p := leg.Said[HIS], leg.Said[Platform]
+	if !h.Present || h.StandIn || !p.Present || leg.Code == I7 || leg.Code == I8 || leg.Code == F12 {
+		return 0
+	}
+	return min(h.Fen, p.Fen)
+}
+
+// atChannel says whether the channel itself holds the money of the leg.
+func (leg *Leg) atChannel() bool {
+	c := leg.Said[Channel]
+	return c.Present && !c.StandIn
+}
+
+func (leg *Leg) payEffects() (Effects, ledger.Money) {
+	ack := leg.acknowledged()
+	e := Effects{{"J02", ack, 0}}
+	var proved, coupon ledger.Money
+	if leg.atChannel() && ack > 0 {
+		proved = min(ack, leg.Said[Channel].Fen)
+	}
+	b := leg.bill
+	switch leg.own() {
+	case F1, F11:
+		e = append(e, Effect{"E01", b.Settle, b.Fee}, Effect{"J04", 0, b.Fee})
+		if leg.Code == F11 {
+			e = append(e, Effect{"E04", b.Settle, 0})
+		}
+	case F2:
+		e, coupon = append(e, Effect{"E06", b.Amount, b.Fee}, Effect{"J04", 0, b.Fee}), b.Amount-b.Settle
+	case Backfill:
+		var x Effects
+		x, coupon = leg.backfill()
+		e = append(e, x...)
+	case F3:
+		e = append(e, Effect{"E11", leg.platform.Amount, leg.platform.Fee})
+	case Phantom:
+		e = append(e, Effect{"E34a", leg.platform.Amount, leg.platform.Fee})
+	case F9:
+		e, coupon = append(e, Effect{"E23", b.Settle, b.Fee}), b.Amount-b.Settle
+	case F4:
+		x, c := leg.fundAmount()
+		e, coupon = append(e, x...), c
+	default:
+		if leg.platform != nil && b != nil && leg.atChannel() {
+			coupon = b.Amount - b.Settle
+		}
+	}
+	return append(e, Effect{"J49a", coupon, 0}), proved - coupon
+}
+
+// own is the code that says where the money of the leg rests. A leg of an
+// ambiguous case rests where its own bits put it, a restated one likewise.
+func (leg *Leg) own() Code {
+	if leg.Code != Restated && leg.Code != F12 && leg.Code != I7 && leg.Code != I8 {
+		return leg.Code
+	}
+	if leg.platform != nil && leg.bill != nil {
+		return Match
+	}
+	switch {
+	case leg.bill == nil && leg.Said[HIS].Present:
+		return pick(leg.Kind == channels.Pay, F3, F6)
+	case leg.bill == nil:
+		return Phantom
+	case leg.Said[HIS].Present:
+		return Backfill
+	}
+	return pick(leg.Kind == channels.Pay, F1, F5)
+}
+
+// backfill posts what HIS and the channel agree on and the platform missed, or
+// the difference where the platform holds another amount.
+func (leg *Leg) backfill() (Effects, ledger.Money) {
+	b, p := leg.bill, leg.platform
+	if p == nil || p.Status != channels.Success {
+		return Effects{{"E35", b.Amount, b.Fee}, {"J04", 0, b.Fee}}, b.Amount - b.Settle
+	}
+	fee := (b.Fee - p.Fee).Abs()
+	if diff := b.Amount - p.Amount; diff < 0 {
+		return Effects{{"E34a", -diff, fee}, {"E34b", -diff, 0}}, b.Amount - b.Settle
+	}
+	return Effects{{"E35", b.Amount - p.Amount, fee}, {"J04", 0, fee}}, b.Amount - b.Settle
+}
+
+// fundAmount posts the difference between what the channel settles and what the
+// platform expected of it: F4.
+func (leg *Leg) fundAmount() (Effects, ledger.Money) {
+	b, p := leg.bill, leg.platform
+	settle := p.Settle
+	if settle == 0 {
+		settle = p.Amount
+	}
+	diff, fee := b.Settle-settle, b.Fee-p.Fee
+	coupon := p.Amount - settle
+	if diff >= 0 {
+		return Effects{{"E16", diff, max(fee, 0)}, {"J04", 0, max(fee, 0)}}, coupon
+	}
+	return Effects{{"E17", -diff, max(-fee, 0)}}, coupon
+}
+
+func (leg *Leg) refundEffects() (Effects, ledger.Money) {
+	b, p := leg.bill, leg.platform
+	known := leg.Said[Platform].Present
+	var proved ledger.Money
+	if known {
+		proved = -p.Amount
+	}
+	if leg.Kind == channels.Reverse {
+		proved = 0 // taken out of 2204, before HIS: J22
+	}
+	switch code := leg.own(); {
+	case code == I4:
+		return Effects{{"E10", leg.Said[HIS].Fen, 0}}, -leg.Said[HIS].Fen
+	case code == Backfill && !known:
+		return leg.backfillRefund()
+	case code == F5:
+		return Effects{{"E18", b.Settle, b.Fee}}, proved
+	case code == F6 || code == Phantom:
+		return leg.notPaid(), proved
+	case known && leg.atChannel():
+		coupon := leg.platform.Amount - leg.settled0()
+		e := Effects{{"J49c", coupon, 0}}
+		if !p.Final && b.Status == channels.Success {
+			e = append(e, Effect{"J19b", leg.settled0(), 0})
+		}
+		e = append(e, leg.refundDiff()...)
+		if leg.Kind == channels.Reverse {
+			return e, coupon
+		}
+		return e, proved + coupon
+	}
+	return nil, proved
+}
+
+// settled0 is what the platform expected the channel to take back.
+func (leg *Leg) settled0() ledger.Money {
+	if leg.platform.Settle == 0 {
+		return leg.platform.Amount
+	}
+	return leg.platform.Settle
+}
+
+// refundDiff posts the difference where the channel took back another amount
+// than the platform asked for: more is short (E18), less is a debt re-opened.
+func (leg *Leg) refundDiff() Effects {
+	diff, fee := leg.bill.Settle-leg.settled0(), (leg.bill.Fee - leg.platform.Fee).Abs()
+	switch {
+	case diff > 0:
+		return Effects{{"E18", diff, fee}}
+	case diff < 0:
+		return Effects{{"E20a", -diff, fee}}
+	}
+	return nil
+}
+
+// backfillRefund posts a refund that HIS and the channel agree on: J21 as its parts.
+func (leg *Leg) backfillRefund() (Effects, ledger.Money) {
+	b := leg.bill
+	e := Effects{{"J18", leg.Said[HIS].Fen, 0}, {"J19a", b.Settle, 0}, {"J20", 0, b.Fee}}
+	if b.Status == channels.Success {
+		e = append(e, Effect{"J19b", b.Settle, 0})
+	}
+	coupon := b.Amount - b.Settle
+	return append(e, Effect{"J49c", coupon, 0}), coupon - leg.Said[HIS].Fen
+}
+
+// notPaid undoes what the books say of a refund that the channel did not pay.
+func (leg *Leg) notPaid() Effects {
+	p := leg.platform
+	switch held := leg.bill != nil && leg.bill.Status == channels.Abnormal; {
+	case held && leg.platform.Final:
+		return Effects{{"E20b", leg.settled0(), 0}}
+	case held:
+		return nil
+	case p.Final:
+		return Effects{{"E20a", leg.settled0(), p.Fee}}
+	}
+	return Effects{{"J19c", leg.settled0(), p.Fee}}
+}

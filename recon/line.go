@@ -1,0 +1,48 @@
+package recon
+
+import (
+	"time"
+
+	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/ledger"
+)
+
+// Side is who says that a leg happened.
+type Side uint8
+
+// The three sides of a payment or refund. The bank is a pair of its own.
+const (
+	HIS Side = iota
+	Platform
+	Channel
+	sides
+)
+
+// Line is a leg of a payment or a refund as one side tells it, in the one form
+// that matching reads. Amounts are fen, not negative.
+type Line struct {
+	Side       Side
+	Kind       channels.Kind
+	Status     channels.Status
+	Final      bool // platform: the channel's own time of success is known
+	Hospital   string
+	Channel    string // WECHAT, ALIPAY, …; on a HIS row of another tender CASH or POS
+	MerchantNo string // "" on HIS rows
+	OrderNo    string
+	RefundNo   string
+	TradeNo    string // the channel's number of the payment
+	ChRefundNo string // the channel's number of the refund
+	BillNo     string // his_bill_no; platform: the bill that the payment was for
+	OrigBillNo string
+	CloseNo    string
+	Patient    string
+	Amount     ledger.Money // order amount; refunds: the amount asked back
+	Settle     ledger.Money // what the channel settles or takes back
+	Fee        ledger.Money // channel: billed or returned; platform: accrued or given back
+	At         time.Time
+	Day        ledger.Day // the business day that the line counts on
+	File       int64      // feed file, 0 for the platform
+	Row        int        // line in it
+
+	carried bool // open since another day
+}

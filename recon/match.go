@@ -1,0 +1,523 @@
+package recon
+
+import (
+	"strings"
+	"time"
+
+	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/ledger"
+)
+
+// Said is what one side says of a leg: an amount, or nothing.
+type Said struct {
+	Present bool
+	Fen     ledger.Money
+	StandIn bool // the side's feed is not complete: the platform's figure stands in
+}
+
+// Leg is one payment, refund or reversal with what the three sides say of it,
+// and the verdict. Legs are facts: the order in which lines arrive never
+// changes them.
+type Leg struct {
+	Kind       channels.Kind
+	Hospital   string
+	Channel    string
+	MerchantNo string
+	OrderNo    string
+	RefundNo   string
+	Day        ledger.Day // the business day that the leg counts on
+	Code       Code
+	Said       [sides]Said
+	D          ledger.Money // held − owed, above zero long
+	Before     ledger.Money // what an earlier run had left open of it
+	Carried    bool         // some of its lines were open from another day
+	Fresh      bool         // some of its lines are of this day
+	Lines      []Line       // every line it was made of
+	Dups       []Line       // repeated rows, taken once
+	FeeDiff    ledger.Money // billed − rule, for F7
+	Swept      bool         // the refund is still being processed by the channel
+	Note       string       // what a person needs beside the code: candidates, the other number, ...
+	Members    []*Leg       // F12: the other legs of the case
+	platform   *Line
+	bill       *Line
+	settled    bool // RESTATED: the leg had been settled when its line changed
+}
+
+// Rules is what matching needs to know beside the lines.
+type Rules struct {
+	Day       ledger.Day
+	Merchants map[MerchantKey]Merchant
+	InfoReady func(hospital string) bool                      // HIS details of the day are complete
+	FundReady func(hospital, channel, merchantNo string) bool // the trade bill of the day is complete
+	Published func(hospital string, day ledger.Day) bool      // a run of that day has been published
+	NoStage   map[string]bool                                 // stages switched off, by tests that prove each one counts
+}
+
+// MerchantKey names a merchant number.
+type MerchantKey struct{ Channel, No string }
+
+// Merchant is what matching knows of a merchant number.
+type Merchant struct {
+	Hospital string
+	Foreign  []string // order-number prefixes of another business on a shared number
+	FeeAt    func(day ledger.Day, settle ledger.Money) ledger.Money
+}
+
+// window is how far from midnight a leg may still be in the neighbouring day's
+// file (spec/reconciliation.md 2.4).
+const window = 30 * time.Minute
+
+// matchOrder takes every line that names one order number, of all sides, and
+// returns its legs with their verdicts (stages S1, S4–S7b, S10, S10b).
+func matchOrder(r *Rules, lines []Line) []*Leg {
+	o := order{rules: r, index: make(map[legKey]*Leg, 4)}
+	for i := range lines {
+		o.take(&lines[i])
+	}
+	o.joinHIS()
+	for _, leg := range o.legs {
+		leg.finish(r)
+	}
+	o.netZero()
+	return o.legs
+}
+
+type legKey struct {
+	kind   channels.Kind
+	refund string
+	extra  string // a second success under one order number, by its trade number
+}
+
+type order struct {
+	rules *Rules
+	legs  []*Leg
+	index map[legKey]*Leg
+	his   []*Line
+	dups  []Line
+}
+
+func (o *order) leg(k legKey, l *Line) *Leg {
+	if leg := o.index[k]; leg != nil {
+		return leg
+	}
+	leg := &Leg{Kind: k.kind, Hospital: l.Hospital, Channel: l.Channel, MerchantNo: l.MerchantNo,
+		OrderNo: l.OrderNo, RefundNo: l.RefundNo, Day: l.Day}
+	if k.kind != channels.Refund {
+		leg.RefundNo = ""
+	}
+	o.index[k] = leg
+	o.legs = append(o.legs, leg)
+	return leg
+}
+
+// take puts a platform or channel line on its leg and keeps HIS lines for joinHIS.
+// Lines come with the platform first, then the channel, then HIS.
+func (o *order) take(l *Line) {
+	if l.Side == HIS {
+		if i := indexEqual(o.his, l); i >= 0 && !o.rules.NoStage["S1"] {
+			o.dups = append(o.dups, *o.his[i], *l)
+			return
+		}
+		o.his = append(o.his, l)
+		return
+	}
+	k := legKey{kind: l.Kind}
+	if l.Kind == channels.Refund {
+		k.refund = l.RefundNo
+	}
+	leg := o.index[k]
+	if l.Side == Channel && leg != nil && leg.bill != nil {
+		if sameRow(leg.bill, l) && !o.rules.NoStage["S1"] {
+			leg.Dups = append(leg.Dups, *leg.bill, *l)
+			return
+		}
+		k.extra = l.TradeNo + l.ChRefundNo
+	}
+	leg = o.leg(k, l)
+	if l.Side == Platform {
+		leg.platform, leg.Hospital, leg.MerchantNo, leg.Day = l, l.Hospital, l.MerchantNo, l.Day
+	} else {
+		leg.bill = l
+	}
+	leg.add(l)
+}
+
+func (leg *Leg) add(l *Line) {
+	leg.Lines = append(leg.Lines, *l)
+	if l.carried {
+		leg.Carried = true
+	} else {
+		leg.Fresh = true
+	}
+}
+
+func indexEqual(lines []*Line, l *Line) int {
+	for i := range lines {
+		if sameRow(lines[i], l) {
+			return i
+		}
+	}
+	return -1
+}
+
+// sameRow says whether two lines of one feed are the same row repeated.
+func sameRow(a, b *Line) bool {
+	x, y := *a, *b
+	x.File, x.Row, x.carried = y.File, y.Row, y.carried
+	return x == y
+}
+
+// joinHIS puts the rows of HIS on the legs: by refund number, then the payment's
+// bills as a group, then void-and-recharge by the net of the whole order.
+func (o *order) joinHIS() {
+	pays := map[channels.Kind]ledger.Money{}
+	refunds := map[string]ledger.Money{}
+	loose := false
+	for _, l := range o.his {
+		pays[l.Kind] += l.Amount
+		if l.Kind == channels.Refund {
+			refunds[l.RefundNo] += l.Amount
+			loose = loose || l.RefundNo == ""
+		}
+	}
+	if len(o.his) == 0 {
+		o.noteDups(nil)
+		return
+	}
+	pay := o.index[legKey{kind: channels.Pay}]
+	paid := pay.owed()
+	recharged := pays[channels.Refund] > 0 && pays[channels.Pay] > paid && (pay == nil || pays[channels.Pay] != paid)
+	if (loose || recharged) && o.joinNet(pays, pay, recharged) {
+		return
+	}
+	for _, l := range o.his {
+		k := legKey{kind: l.Kind}
+		if l.Kind == channels.Refund {
+			k.refund = l.RefundNo
+			if l.RefundNo == "" {
+				k.extra = "his " + l.BillNo
+			}
+		}
+		leg := o.leg(k, l)
+		leg.add(l)
+		leg.say(HIS, l.Amount)
+		o.noteDups(leg)
+	}
+}
+
+// noteDups hangs the repeated HIS rows on the leg that took them, once.
+func (o *order) noteDups(leg *Leg) {
+	if leg == nil || len(o.dups) == 0 {
+		return
+	}
+	kept := o.dups[:0]
+	for i := 0; i < len(o.dups); i += 2 {
+		if o.dups[i].Kind == leg.Kind && o.dups[i].RefundNo == leg.RefundNo {
+			leg.Dups = append(leg.Dups, o.dups[i], o.dups[i+1])
+		} else {
+			kept = append(kept, o.dups[i], o.dups[i+1])
+		}
+	}
+	o.dups = kept
+}
+
+// owed is what the platform says was paid on the leg, 0 where it says nothing.
+func (leg *Leg) owed() ledger.Money {
+	if leg == nil || leg.platform == nil || leg.platform.Status != channels.Success {
+		return 0
+	}
+	return leg.platform.Amount
+}
+
+// joinNet compares HIS with the platform over the whole order (S7 several
+// refunds in one row, S7b 全退重收). Where the net is exact every leg counts as
+// said by HIS; where HIS voided and charged again and the net is not, the
+// difference is one I5 on the payment.
+func (o *order) joinNet(his map[channels.Kind]ledger.Money, pay *Leg, recharged bool) bool {
+	if o.rules.NoStage["S7"] {
+		return false
+	}
+	var net, back ledger.Money
+	legs := 0
+	for _, leg := range o.legs {
+		fen := leg.owed()
+		if fen == 0 {
+			continue
+		}
+		legs++
+		if leg.Kind == channels.Pay {
+			net += fen
+		} else {
+			net -= fen
+			back += fen
+		}
+	}
+	diff := net - (his[channels.Pay] - his[channels.Refund])
+	switch {
+	case legs == 0:
+		return false
+	case diff != 0 && !(recharged && back > 0):
+		return false
+	}
+	host := pay
+	for _, leg := range o.legs {
+		if leg.owed() == 0 {
+			continue
+		}
+		if host == nil {
+			host = leg
+		}
+		leg.say(HIS, leg.owed())
+	}
+	if diff != 0 {
+		// One signed amount on the group: a payment is owed the difference less,
+		// a refund by HIS the difference more.
+		if host.Kind == channels.Pay {
+			host.Said[HIS].Fen -= diff
+		} else {
+			host.Said[HIS].Fen += diff
+		}
+		host.Note = "group"
+	}
+	for _, l := range o.his {
+		host.add(l)
+	}
+	o.noteDups(host)
+	return true
+}
+
+func (leg *Leg) say(s Side, fen ledger.Money) {
+	leg.Said[s].Present = true
+	leg.Said[s].Fen += fen
+}
+
+// finish fills in what platform and channel say, lets the platform stand in for
+// a feed that is not complete, and gives the verdict.
+func (leg *Leg) finish(r *Rules) {
+	if leg.owed() > 0 {
+		leg.say(Platform, leg.platform.Amount)
+	}
+	if b := leg.bill; b != nil {
+		if leg.platform == nil {
+			leg.Hospital, leg.Channel, leg.MerchantNo = b.Hospital, b.Channel, b.MerchantNo
+		}
+		if b.Status == channels.Success || b.Status == channels.Processing {
+			leg.say(Channel, b.Amount)
+			leg.Swept = b.Status == channels.Processing
+		}
+	}
+	if !r.InfoReady(leg.Hospital) {
+		leg.standIn(HIS)
+	}
+	if leg.MerchantNo != "" && !r.FundReady(leg.Hospital, leg.Channel, leg.MerchantNo) && leg.bill == nil {
+		leg.standIn(Channel)
+	}
+	leg.judge(r)
+}
+
+func (leg *Leg) standIn(s Side) {
+	if !leg.Said[s].Present {
+		leg.Said[s] = leg.Said[Platform]
+		leg.Said[s].StandIn = true
+	}
+}
+
+// held is the fen a side says, 0 where it says nothing.
+func (leg *Leg) held(s Side) ledger.Money {
+	if !leg.Said[s].Present {
+		return 0
+	}
+	return leg.Said[s].Fen
+}
+
+// Info and Funds are the differences of the two pairs with the sign of the leg:
+// a refund turns held and owed round (spec/reconciliation.md 2.5).
+func (leg *Leg) Info() ledger.Money { return leg.sign() * (leg.held(Platform) - leg.held(HIS)) }
+
+// Funds is channel − platform, turned round on refunds.
+func (leg *Leg) Funds() ledger.Money { return leg.sign() * (leg.held(Channel) - leg.held(Platform)) }
+
+func (leg *Leg) sign() ledger.Money {
+	if leg.Kind == channels.Pay {
+		return 1
+	}
+	return -1
+}
+
+// bits packs presence as HIS, platform, channel, as the truth table writes it.
+func (leg *Leg) bits() int {
+	n := 0
+	for _, s := range leg.Said {
+		n <<= 1
+		if s.Present {
+			n |= 1
+		}
+	}
+	return n
+}
+
+// judge gives the leg its code: the truth table of spec/reconciliation.md 2.6.
+func (leg *Leg) judge(r *Rules) {
+	leg.D = leg.Info() + leg.Funds()
+	leg.Code = leg.verdict(r)
+	if leg.Code != Match && leg.Code != None && !r.NoStage["S10"] && leg.mayStillCome(r) {
+		leg.Code = Pending
+	}
+}
+
+func (leg *Leg) verdict(r *Rules) Code {
+	pay := leg.Kind == channels.Pay
+	switch leg.bits() {
+	case 0b111:
+		return leg.compare(r)
+	case 0b011:
+		return pick(pay, I1, I3)
+	case 0b101:
+		return Backfill
+	case 0b110:
+		return pick(pay, F3, F6)
+	case 0b010:
+		return Phantom
+	case 0b100:
+		if leg.platform != nil {
+			return I6
+		}
+		return pick(pay, I2, I4)
+	case 0b001:
+		return leg.channelOnly(r, pay)
+	}
+	return None
+}
+
+func pick(pay bool, a, b Code) Code {
+	if pay {
+		return a
+	}
+	return b
+}
+
+func (leg *Leg) channelOnly(r *Rules, pay bool) Code {
+	if leg.foreign(r) {
+		leg.D = 0 // outside the platform pair, inside the settlement sum
+		return F11
+	}
+	if !pay {
+		return F5
+	}
+	if leg.platform != nil {
+		return F2
+	}
+	return F1
+}
+
+// compare judges a leg that all three sides know.
+func (leg *Leg) compare(r *Rules) Code {
+	switch {
+	case leg.Info() != 0 && leg.Funds() != 0 && leg.D == 0:
+		return Backfill
+	case leg.Funds() != 0:
+		return F4
+	case leg.Info() != 0:
+		return I5
+	case leg.bill != nil && leg.platform != nil && leg.bill.MerchantNo != leg.platform.MerchantNo:
+		return F9
+	case leg.feeDiff(r) != 0:
+		return F7
+	case leg.Swept:
+		return Sweep
+	case leg.crossDay():
+		return F10
+	}
+	return Match
+}
+
+func (leg *Leg) foreign(r *Rules) bool {
+	if leg.platform != nil || leg.bill == nil {
+		return false
+	}
+	for _, prefix := range r.Merchants[MerchantKey{leg.Channel, leg.MerchantNo}].Foreign {
+		if strings.HasPrefix(leg.OrderNo, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// feeDiff compares the billed fee of a row with rate × settlement amount. A
+// partial refund returns at most what the rule charged for the same amount.
+func (leg *Leg) feeDiff(r *Rules) ledger.Money {
+	if leg.bill == nil || r.NoStage["S5"] {
+		return 0
+	}
+	m, ok := r.Merchants[MerchantKey{leg.bill.Channel, leg.bill.MerchantNo}]
+	if !ok {
+		return 0
+	}
+	leg.FeeDiff = leg.bill.Fee - m.FeeAt(leg.bill.Day, leg.bill.Settle)
+	return leg.FeeDiff
+}
+
+// crossDay says whether the lines count on different business days.
+func (leg *Leg) crossDay() bool {
+	for i := range leg.Lines {
+		if leg.Lines[i].Day != leg.Lines[0].Day {
+			return true
+		}
+	}
+	return false
+}
+
+// mayStillCome says whether a missing side may stand in the neighbouring day's
+// feed: the leg lies within the window of midnight and that day has not been
+// reconciled yet. A platform payment that carries the channel's own time is
+// dated exactly, so that the channel has no window there.
+func (leg *Leg) mayStillCome(r *Rules) bool {
+	if leg.bits() == 0b111 || leg.Code == F11 {
+		return false
+	}
+	if leg.bits() == 0b110 && leg.Kind == channels.Pay && leg.platform.Final {
+		return false
+	}
+	for i := range leg.Lines {
+		l := &leg.Lines[i]
+		neighbour := neighbourDay(l)
+		if neighbour != 0 && neighbour != r.Day && !r.Published(leg.Hospital, neighbour) {
+			return true
+		}
+	}
+	return false
+}
+
+// neighbourDay returns the day whose feed may hold the other side of a line that
+// lies within the window of midnight, 0 for a line that does not.
+func neighbourDay(l *Line) ledger.Day {
+	start := l.Day.Start()
+	switch {
+	case l.At.Sub(start) < window:
+		return l.Day.Add(-1)
+	case l.At.Sub(start) >= 24*time.Hour-window:
+		return l.Day.Add(1)
+	}
+	return 0
+}
+
+// netZero finds a payment that was taken and given back on one day without HIS
+// ever hearing of it (一正一负): no case, but listed and counted.
+func (o *order) netZero() {
+	if o.rules.NoStage["S7"] || len(o.legs) < 2 {
+		return
+	}
+	var net ledger.Money
+	for _, leg := range o.legs {
+		if leg.bits() != 0b011 || leg.Funds() != 0 || leg.Day != o.legs[0].Day {
+			return
+		}
+		net += leg.sign() * leg.held(Platform)
+	}
+	if net != 0 {
+		return
+	}
+	for _, leg := range o.legs {
+		leg.Code, leg.D = NetZero, 0
+	}
+}
