@@ -13,7 +13,7 @@ elif COCKROACH_BINARY=${COCKROACH_BINARY:-$(command -v cockroach)}; then
     echo "test-cockroach: COCKROACH_BINARY=$COCKROACH_BINARY cannot be run" >&2
     exit 1
   fi
-  export COCKROACH_BINARY
+  export COCKROACH_BINARY CLEARWARD_TEST_DB=cockroach
   echo "test-cockroach: $COCKROACH_BINARY as a single node"
 else
   echo "test-cockroach: nothing was tested: CLEARWARD_TEST_DATABASE_URL and COCKROACH_BINARY are not set"

@@ -1,0 +1,177 @@
+// Package auth decides who comes in and what they may do: keys, the roles they
+// carry, the actions of each role, and the roles that must not meet in one
+// person. It is asked at the edges; below the API nobody knows of keys, only of
+// the names of people.
+package auth
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"embed"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/clearward/clearward/ledger/db"
+	"github.com/jackc/pgx/v5"
+)
+
+//go:embed schema
+var schemaFS embed.FS
+
+// Schema is the table of keys.
+var Schema = db.Schema{Name: "auth", FS: schemaFS}
+
+// Kind tells a person from a program.
+type Kind string
+
+// The kinds of principals. A program may bring data and start runs; decisions
+// are a person's.
+const (
+	Person  Kind = "PERSON"
+	Program Kind = "SERVICE"
+)
+
+// Principal is who a key stands for.
+type Principal struct {
+	Key  string // the key's id, "key_…": what the audit trail names
+	Name string // of the person or program
+	Kind Kind
+	Role Role
+}
+
+// Key is a key as it is listed: never the key itself.
+type Key struct {
+	Principal
+	CreatedAt time.Time
+	RevokedAt *time.Time
+}
+
+// prefix marks our keys, so that scanners find one that got into a repository.
+const prefix = "ck_"
+
+// ErrUnknownKey is wrapped where a key, or the id of one, is not ours.
+var ErrUnknownKey = errors.New("the key is unknown")
+
+// ErrRevoked is wrapped where a key was ours and is no longer valid.
+var ErrRevoked = errors.New("the key has been revoked")
+
+// ErrNoName is wrapped where a key is asked for nobody.
+var ErrNoName = errors.New("a key needs the name of a person or program")
+
+// New makes a key for a person, or for a program where the role is Service, and
+// returns it: it can never be shown again, since only its hash is kept. A role
+// that must not meet another of the same person's is refused; names are compared
+// without regard to case and extra spaces.
+func New(ctx context.Context, d *db.DB, name string, role Role, now time.Time) (string, error) {
+	name = strings.Join(strings.Fields(name), " ")
+	if name == "" {
+		return "", ErrNoName
+	}
+	if !slices.Contains(Roles, role) {
+		return "", fmt.Errorf("%w, one of %v; %q is none", ErrNoRole, Roles, role)
+	}
+	kind := Person
+	if role == Service {
+		kind = Program
+	}
+	secret := make([]byte, 32)
+	if _, err := rand.Read(secret); err != nil {
+		return "", fmt.Errorf("make a key: %w", err)
+	}
+	key := prefix + base64.RawURLEncoding.EncodeToString(secret)
+	id, hash := identify(key)
+	err := d.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		held, err := rolesOf(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		for _, other := range held {
+			if err := meet(role, other); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+		}
+		_, err = tx.Exec(ctx, `INSERT INTO api_keys (id, hash, person, kind, role, created_at) VALUES ($1, $2, $3, $4, $5, $6)`,
+			id, hash, name, string(kind), string(role), now)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("new key: %w", err)
+	}
+	return key, nil
+}
+
+// rolesOf are the roles of a person's valid keys. Read and insert stand in one
+// serializable transaction, so that two keys made at once cannot pass each other.
+func rolesOf(ctx context.Context, tx pgx.Tx, name string) ([]Role, error) {
+	rows, err := tx.Query(ctx, `SELECT role FROM api_keys WHERE lower(person) = lower($1) AND revoked_at IS NULL ORDER BY role`, name)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[Role])
+}
+
+// identify returns a key's id and its hash. The id comes from the hash, so that
+// nothing of the key itself is ever shown.
+func identify(key string) (id string, hash []byte) {
+	sum := sha256.Sum256([]byte(key))
+	return "key_" + hex.EncodeToString(sum[:8]), sum[:]
+}
+
+// Check says whom a key stands for.
+func Check(ctx context.Context, d *db.DB, key string) (Principal, error) {
+	if !strings.HasPrefix(key, prefix) {
+		return Principal{}, fmt.Errorf("%w: a key begins with %s", ErrUnknownKey, prefix)
+	}
+	id, hash := identify(key)
+	p, revoked, kept := Principal{Key: id}, false, []byte(nil)
+	err := d.Pool.QueryRow(ctx, `SELECT hash, person, kind, role, revoked_at IS NOT NULL FROM api_keys WHERE id = $1`, id).
+		Scan(&kept, &p.Name, &p.Kind, &p.Role, &revoked)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return Principal{}, ErrUnknownKey
+	case err != nil:
+		return Principal{}, fmt.Errorf("check key: %w", err)
+	case subtle.ConstantTimeCompare(kept, hash) != 1:
+		return Principal{}, ErrUnknownKey
+	case revoked:
+		return Principal{}, fmt.Errorf("%w: %s of %s", ErrRevoked, id, p.Name)
+	}
+	return p, nil
+}
+
+// Revoke ends a key by its id, for ever. Doing it again changes nothing.
+func Revoke(ctx context.Context, d *db.DB, id string, now time.Time) error {
+	err := d.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		done, err := tx.Exec(ctx, `UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1`, id, now)
+		if err == nil && done.RowsAffected() != 1 {
+			return fmt.Errorf("%w: %s", ErrUnknownKey, id)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("revoke key: %w", err)
+	}
+	return nil
+}
+
+// List returns every key ever made, by person.
+func List(ctx context.Context, d *db.DB) ([]Key, error) {
+	rows, err := d.Pool.Query(ctx, `SELECT id, person, kind, role, created_at, revoked_at FROM api_keys ORDER BY lower(person), created_at, id`)
+	if err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (k Key, err error) {
+		return k, row.Scan(&k.Key, &k.Name, &k.Kind, &k.Role, &k.CreatedAt, &k.RevokedAt)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list keys: %w", err)
+	}
+	return keys, nil
+}
