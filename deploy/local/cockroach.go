@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"os"
 	"os/exec"
@@ -49,7 +48,7 @@ func StartCockroach(ctx context.Context, dir string) (*Cockroach, error) {
 		return nil, err
 	}
 	urlFile := filepath.Join(dir, "listening-url")
-	if err := os.Remove(urlFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeIfThere(urlFile); err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(binary, "start-single-node", "--insecure", "--store="+filepath.Join(dir, "store"),

@@ -30,6 +30,16 @@ func childUser(parent string) (identity, error) {
 	if self.uid != 0 {
 		return self, nil
 	}
+	if server, found := serverUser(); found && searchable(parent, server.uid, server.gid) {
+		return server, nil
+	}
+	self.namespace = true
+	return self, self.tryNamespace(parent)
+}
+
+// serverUser is the user to whom root hands a database: Debian's package makes
+// postgres, and every system has nobody.
+func serverUser() (identity, bool) {
 	for _, name := range []string{"postgres", "nobody"} {
 		u, err := user.Lookup(name)
 		if err != nil {
@@ -37,16 +47,11 @@ func childUser(parent string) (identity, error) {
 		}
 		uid, err1 := strconv.Atoi(u.Uid)
 		gid, err2 := strconv.Atoi(u.Gid)
-		if err := errors.Join(err1, err2); err != nil {
-			return identity{}, fmt.Errorf("user %s: %w", name, err)
+		if err1 == nil && err2 == nil {
+			return identity{uid: uid, gid: gid, change: true}, true
 		}
-		if searchable(parent, uid, gid) {
-			return identity{uid: uid, gid: gid, change: true}, nil
-		}
-		break
 	}
-	self.namespace = true
-	return self, self.tryNamespace(parent)
+	return identity{}, false
 }
 
 // tryNamespace finds out whether this machine allows user namespaces: a

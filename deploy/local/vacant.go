@@ -14,6 +14,9 @@ import (
 	"time"
 )
 
+// hurryAfter is how long a server that has lost its parent may take to end.
+var hurryAfter = 10 * time.Second
+
 // awaitVacant waits until no PostgreSQL process of an earlier run stands in the
 // data directory, and hurries one that lingers. The caller holds the directory,
 // so whoever stands there has lost its parent.
@@ -24,7 +27,7 @@ import (
 func awaitVacant(ctx context.Context, data string) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	hurry := time.After(10 * time.Second)
+	hurry := time.After(hurryAfter)
 	for {
 		lingering := inhabitants(data)
 		if len(lingering) == 0 {
