@@ -109,14 +109,15 @@ func (id identity) own(dir string) error {
 // through them, whatever the umask.
 func makeSearchable(dir string) error {
 	err := os.Mkdir(dir, 0o711)
-	switch {
-	case errors.Is(err, fs.ErrExist):
-		return nil
-	case errors.Is(err, fs.ErrNotExist):
+	if errors.Is(err, fs.ErrNotExist) {
 		if err := makeSearchable(filepath.Dir(dir)); err != nil {
 			return err
 		}
-		return makeSearchable(dir)
+		err = os.Mkdir(dir, 0o711) // once: some file systems let nobody make a folder
+	}
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return nil
 	case err != nil:
 		return err
 	}
