@@ -26,6 +26,11 @@ type EntryID struct {
 	Ord  int16
 }
 
+// String prints lane, batch and order: "0/17/3".
+func (id EntryID) String() string {
+	return fmt.Sprintf("%d/%d/%d", id.Lane, id.Seq, id.Ord)
+}
+
 // Head is what an entry says beside its postings.
 type Head struct {
 	Book     Book
