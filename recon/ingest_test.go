@@ -36,7 +36,7 @@ func billFile(part recon.Part, name string, fedAt time.Time, lines ...channels.B
 		tally.Bill(&l, s.Account)
 		records = append(records, recon.FeedRecord{Line: &recon.FeedLine{File: m.File, Row: l.Row, Slice: s, Bill: &l}})
 	}
-	tally.Close(m, 0, 0)
+	tally.Close(m, channels.FileSummary{})
 	return append(records, recon.FeedRecord{Manifest: m})
 }
 

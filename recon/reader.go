@@ -130,9 +130,11 @@ func BankLines(ctx context.Context, tx pgx.Tx, hospital, account string, day led
 
 // FundDay is what a fund bill says of a merchant number's day. The sums are
 // signed: above zero came into the balance, and
-// Opening + Trade + … + Other = Closing.
+// Opening + Trade + … + Other = Closing. A fund bill without rows states no
+// balances.
 type FundDay struct {
 	File                                            int64
+	Balances                                        bool
 	Opening, Closing                                ledger.Money
 	Trade, Fee, Refund, FeeReturn                   ledger.Money
 	Withdrawn, WithdrawalReturned, Recharged, Other ledger.Money
@@ -152,9 +154,10 @@ func FundTotals(ctx context.Context, tx pgx.Tx, hospital, channel, merchantNo st
 	if err != nil {
 		return FundDay{}, err
 	}
+	_, balances := files[0].Totals["opening"]
 	fen := func(name string) ledger.Money { return ledger.Money(files[0].Totals[name]) }
 	return FundDay{
-		File: id, Opening: fen("opening"), Closing: fen("closing"),
+		File: id, Balances: balances, Opening: fen("opening"), Closing: fen("closing"),
 		Trade: fen("trade"), Fee: fen("fee"), Refund: fen("refund"), FeeReturn: fen("fee_return"),
 		Withdrawn: fen("withdrawn"), WithdrawalReturned: fen("withdrawal_returned"),
 		Recharged: fen("recharged"), Other: fen("other"),

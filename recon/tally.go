@@ -164,13 +164,13 @@ var (
 	}
 )
 
-// Close writes rows, lines, sums and digests into m. Balances are what the file
-// itself states; only fund bills and statements have them.
-func (t *Tally) Close(m *Manifest, opening, closing ledger.Money) {
+// Close writes rows, lines, sums and digests into m, and the balances that the
+// file itself states; only statements and fund bills with rows have them.
+func (t *Tally) Close(m *Manifest, file channels.FileSummary) {
 	m.Rows, m.Lines, m.DigestPay, m.DigestRefund = t.rows, t.lines, t.pay, t.refund
 	m.Totals = Totals{}
-	if m.Slice.Source == SourceFund || m.Slice.Source == SourceStatement {
-		m.Totals["opening"], m.Totals["closing"] = int64(opening), int64(closing)
+	if file.Balances {
+		m.Totals["opening"], m.Totals["closing"] = int64(file.Opening), int64(file.Closing)
 	}
 	if m.Slice.Source == SourceFund {
 		for kind, name := range fundSumNames {

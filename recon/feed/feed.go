@@ -1,0 +1,149 @@
+// Package feed carries files into reconciliation over Kafka: producers that
+// read a whole file and send its lines and a manifest, consumers that store
+// them, and the dead letters of what could not be read.
+//
+// Nothing here decides anything about money. A message may arrive late, twice
+// or out of order: recon.Ingest stores it once. Offsets are committed after the
+// transaction, so what is lost with a process is done again.
+package feed
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"github.com/clearward/clearward/recon"
+)
+
+// The topics. A record of a merchant number's, hospital's or bank account's day
+// is keyed by it, so that a day keeps its order in one partition.
+const (
+	TopicChannel = "clearward.feed.channel" // trade bills and fund bills
+	TopicHIS     = "clearward.feed.his"     // charge details
+	TopicBank    = "clearward.feed.bank"    // statements
+	TopicDead    = "clearward.feed.dead"    // what could not be read, with the reason
+	TopicEvents  = "clearward.events"       // what we publish
+)
+
+// partitions of each topic: they bound how many processes can share the work.
+var partitions = map[string]int{TopicChannel: 6, TopicHIS: 6, TopicBank: 2, TopicDead: 1, TopicEvents: 6}
+
+// consumed are the topics that a Consumer reads.
+var consumed = [...]string{TopicChannel, TopicHIS, TopicBank}
+
+// Sizes. A record of ours has a few hundred bytes; a letter must fit a message
+// of the broker's usual 1 MiB together with its headers.
+const (
+	maxRecord = 64 << 10
+	maxLetter = 512 << 10
+	perWrite  = 2000 // messages handed to the writer at a time
+	perBatch  = 5000 // messages stored in one transaction, at most
+)
+
+// Kafka says where the broker is.
+type Kafka struct {
+	Brokers []string
+	Prefix  string // stands before every topic and group; "" but in tests
+}
+
+// Topics gives every topic with its number of partitions. They are created
+// explicitly, before anything else starts: a group that is older than its topic
+// never reads it.
+func (k Kafka) Topics() map[string]int {
+	topics := make(map[string]int, len(partitions))
+	for name, n := range partitions {
+		topics[k.topic(name)] = n
+	}
+	return topics
+}
+
+func (k Kafka) topic(name string) string { return k.Prefix + name }
+
+// group is one per topic: members that read different topics would make each
+// other wait whenever one joins.
+func (k Kafka) group(topic string) string { return k.Prefix + "clearward-recon." + topic }
+
+func (k Kafka) writer() *kafka.Writer {
+	return &kafka.Writer{
+		Addr:         kafka.TCP(k.Brokers...),
+		Balancer:     &kafka.Hash{},    // the zero value spreads one key over partitions
+		RequiredAcks: kafka.RequireAll, // the zero value waits for nobody
+		BatchSize:    perWrite,
+		BatchBytes:   900 << 10,
+		BatchTimeout: 5 * time.Millisecond,
+	}
+}
+
+func (k Kafka) client() *kafka.Client {
+	return &kafka.Client{Addr: kafka.TCP(k.Brokers...), Timeout: 10 * time.Second}
+}
+
+// topicOf says on which topic the records of a source travel.
+func topicOf(source recon.Source) string {
+	switch source {
+	case recon.SourceHIS:
+		return TopicHIS
+	case recon.SourceStatement:
+		return TopicBank
+	}
+	return TopicChannel
+}
+
+// keyOf is the key of a slice's messages.
+func keyOf(s recon.Slice) []byte {
+	owner := s.Account
+	if owner == "" {
+		owner = s.Hospital
+	}
+	return []byte(owner + "|" + s.Day.Compact())
+}
+
+// bounds returns the first and the next offset of every partition of a topic.
+func (k Kafka) bounds(ctx context.Context, topic string) (first, next map[int]int64, err error) {
+	name := k.topic(topic)
+	var firsts, lasts []kafka.OffsetRequest
+	for p := range partitions[topic] {
+		firsts, lasts = append(firsts, kafka.FirstOffsetOf(p)), append(lasts, kafka.LastOffsetOf(p))
+	}
+	first, next = map[int]int64{}, map[int]int64{}
+	for _, ask := range []struct {
+		offsets []kafka.OffsetRequest
+		into    map[int]int64
+		value   func(kafka.PartitionOffsets) int64
+	}{
+		{firsts, first, func(p kafka.PartitionOffsets) int64 { return p.FirstOffset }},
+		{lasts, next, func(p kafka.PartitionOffsets) int64 { return p.LastOffset }},
+	} {
+		answer, err := k.client().ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{name: ask.offsets}})
+		if err != nil {
+			return nil, nil, fmt.Errorf("offsets of %s: %w", name, err)
+		}
+		for _, p := range answer.Topics[name] {
+			if p.Error != nil {
+				return nil, nil, fmt.Errorf("offsets of %s, partition %d: %w", name, p.Partition, p.Error)
+			}
+			ask.into[p.Partition] = ask.value(p)
+		}
+	}
+	return first, next, nil
+}
+
+// pause waits, or returns false when ctx has ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// ended says that an error is only the end of ctx.
+func ended(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, context.Canceled)
+}
