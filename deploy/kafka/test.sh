@@ -11,6 +11,10 @@ nothing() {
   exit 0
 }
 
+if ! grep -rqs --include='*_test.go' CLEARWARD_TEST_KAFKA_BROKERS recon/feed; then
+  echo "test-kafka: no test in recon/feed asks for CLEARWARD_TEST_KAFKA_BROKERS" >&2
+  exit 1
+fi
 deploy/setup.sh java || nothing "Java 17 or newer and Maven are not here (see above)"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/clearward-kafka.XXXXXX")
