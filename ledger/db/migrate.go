@@ -110,6 +110,10 @@ func apply(ctx context.Context, pool *sql.DB, versions string, files fs.FS) erro
 		return err
 	}
 	_, err = provider.Up(ctx)
+	var partial *goose.PartialError
+	if errors.As(err, &partial) {
+		return fmt.Errorf("%s: %w", partial.Failed.Source.Path, partial.Err)
+	}
 	return err
 }
 

@@ -25,7 +25,7 @@ const (
 const (
 	maxRetries = 30
 	firstPause = time.Millisecond
-	maxPause   = 500 * time.Millisecond
+	maxPause   = 100 * time.Millisecond
 )
 
 // ErrAmbiguous is what every AmbiguousError is, for errors.Is.
@@ -93,6 +93,14 @@ func (d *DB) once(ctx context.Context, opts pgx.TxOptions, fn func(ctx context.C
 	if err := fn(ctx, tx); err != nil {
 		return mapDeadlock(err)
 	}
+	// What is not sent cannot have happened. pgconn.SafeToRetry does not tell: it
+	// also says yes when the connection broke while COMMIT's answer was awaited.
+	if tx.Conn().IsClosed() {
+		return fmt.Errorf("commit: %w before it was sent", pgconn.ErrConnClosed)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("commit: %w before it was sent", err)
+	}
 	if err := tx.Commit(ctx); err != nil {
 		return commitError(err, opts.AccessMode)
 	}
@@ -114,7 +122,7 @@ func commitError(err error, mode pgx.TxAccessMode) error {
 	switch {
 	case errors.Is(err, pgx.ErrTxCommitRollback):
 		return fmt.Errorf("the transaction had failed before COMMIT, and its error was swallowed: %w", err)
-	case mode == pgx.ReadOnly, pgconn.SafeToRetry(err): // nothing to write, or never sent
+	case mode == pgx.ReadOnly: // there was nothing to write
 		return fmt.Errorf("commit: %w", err)
 	case errors.As(err, &pg) && !leavesDoubt(pg.Code):
 		return mapDeadlock(fmt.Errorf("commit: %w", err))

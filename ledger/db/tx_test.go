@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/clearward/clearward/ledger/db"
 	"github.com/clearward/clearward/ledger/db/dbtest"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // accounts is a schema of one table, as small as the runner's tests need.
@@ -21,8 +21,6 @@ var accounts = db.Schema{Name: "bank", FS: fstest.MapFS{"schema/0001_accounts.sq
 CREATE TABLE IF NOT EXISTS bank_accounts (id INT8 NOT NULL PRIMARY KEY, balance INT8 NOT NULL, changed_at TIMESTAMPTZ NULL);
 GRANT SELECT, INSERT, UPDATE ON bank_accounts TO clearward_app;
 `)}}}
-
-var _ fs.FS = accounts.FS
 
 func openBank(t *testing.T) *db.DB {
 	t.Helper()
@@ -223,4 +221,79 @@ func TestTimesAreReadAsUTCAndTheAppRoleIsSet(t *testing.T) {
 	if !at.Equal(noon) || at.Location() != time.UTC || zone != "UTC" || role != "clearward_app" || isolation != "serializable" {
 		t.Errorf("got %s in zone %s as %s at %s", at, zone, role, isolation)
 	}
+}
+
+func TestACommitWithoutAnswerIsAmbiguousAndNotRetried(t *testing.T) {
+	for _, c := range []struct {
+		name      string
+		committed bool
+		want      int64
+	}{{"the answer is lost", true, 105}, {"the COMMIT is lost", false, 100}} {
+		t.Run(c.name, func(t *testing.T) {
+			url := dbtest.URL(t, accounts)
+			line := dbtest.NewLine(t, url)
+			d, err := db.Open(t.Context(), line.URL, db.App)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(d.Close)
+			exec(t, d, `INSERT INTO bank_accounts (id, balance) VALUES (1, 100), (2, 100)`)
+			attempts := 0
+			line.CutNextCommit(c.committed)
+			err = d.InTx(t.Context(), func(ctx context.Context, tx pgx.Tx) error {
+				attempts++
+				return add(ctx, tx, 1, 5)
+			})
+			var ambiguous *db.AmbiguousError
+			if !errors.Is(err, db.ErrAmbiguous) || !errors.As(err, &ambiguous) || attempts != 1 {
+				t.Errorf("got %v after %d attempts, want an ambiguous COMMIT after 1", err, attempts)
+			}
+			wantBalances(t, d, c.want, 100)
+		})
+	}
+}
+
+func TestAConnectionLostBeforeCommitIsNotAmbiguous(t *testing.T) {
+	d := openBank(t)
+	err := d.InTx(t.Context(), func(ctx context.Context, tx pgx.Tx) error {
+		if err := add(ctx, tx, 1, 5); err != nil {
+			return err
+		}
+		return tx.Conn().Close(ctx)
+	})
+	if err == nil || errors.Is(err, db.ErrAmbiguous) {
+		t.Errorf("got %v, want an error that is not ambiguous", err)
+	}
+	wantBalances(t, d, 100, 100)
+}
+
+func TestRetriesAreBounded(t *testing.T) {
+	d := openBank(t)
+	attempts := 0
+	always := &pgconn.PgError{Code: "40001", Message: "always in the way"}
+	err := d.InTx(t.Context(), func(context.Context, pgx.Tx) error {
+		attempts++
+		return fmt.Errorf("post: %w", always)
+	})
+	if !errors.Is(err, always) || attempts < 10 || attempts > 100 {
+		t.Errorf("got %v after %d attempts", err, attempts)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	err = d.InTx(ctx, func(context.Context, pgx.Tx) error { cancel(); return always })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want the end of the context", err)
+	}
+}
+
+func TestAContextThatEndsBeforeCommitWritesNothing(t *testing.T) {
+	d := openBank(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	err := d.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		defer cancel()
+		return add(ctx, tx, 1, 5)
+	})
+	if !errors.Is(err, context.Canceled) || errors.Is(err, db.ErrAmbiguous) {
+		t.Errorf("got %v, want the end of the context and no doubt", err)
+	}
+	wantBalances(t, d, 100, 100)
 }
