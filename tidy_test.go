@@ -122,7 +122,7 @@ var goRules = []struct {
 	}, [][2]string{{"api/auth/a.go", ""}}},
 	{"nothing is put off", nothingPutOff, [][2]string{{"api/a.go", "// TO" + "DO: the rest"}}, [][2]string{{"api/a.go", "// to do so"}}},
 	{"columns are named", columnsNamed, [][2]string{
-		{"api/a.go", "var q = `SELECT\n " + "* FROM t`"}, {"api/a_test.go", `var q = "select t.` + `* from t"`}, {"api/a.go", "var q = `INSERT RETURNING " + "*`"},
+		{"api/a.go", "var q = `SELECT\n " + "* FROM t`"}, {"api/a.go", `var q = "select t.` + `* from t"`}, {"api/a.go", "var q = `INSERT RETURNING " + "*`"},
 	}, [][2]string{{"api/a.go", "var q = `SELECT count(*), a * b FROM t`"}}},
 }
 
@@ -256,9 +256,10 @@ func nothingPutOff(s source, report report) {
 	}
 }
 
+// columnsNamed leaves tests alone: the one of the SQL dialect shows what it refuses.
 func columnsNamed(s source, report report) {
 	ast.Inspect(s.File, func(n ast.Node) bool {
-		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING && everyColumn.MatchString(lit.Value) {
+		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING && !s.test() && everyColumn.MatchString(lit.Value) {
 			report(lit, "a statement takes every column")
 		}
 		return true
