@@ -227,7 +227,7 @@ func amount(field string, fen ledger.Money) string {
 	if fen >= 0 {
 		return ""
 	}
-	return fmt.Sprintf("%s %d is negative", field, fen)
+	return fmt.Sprintf("%s %s is negative", field, fen)
 }
 
 // instant keeps times inside the years that a business day can have.
@@ -261,7 +261,7 @@ func manifestOf(w *feedv1.Manifest) (*recon.Manifest, error) {
 		}
 		copy(field.to, field.from)
 	}
-	if broken := instant(w.GetFedAt() / 1e6); broken != "" {
+	if broken := instant(w.GetFedAt() / 1_000_000); broken != "" {
 		return nil, fmt.Errorf("%w: manifest of file %d: fed_at: %s", recon.ErrRecord, m.File, broken)
 	}
 	return m, nil

@@ -1,0 +1,512 @@
+package feed
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/deploy/local"
+	"github.com/clearward/clearward/ledger/db"
+	"github.com/clearward/clearward/ledger/db/dbtest"
+	"github.com/clearward/clearward/recon"
+)
+
+// broker is the one that all tests of this binary use: a real one if the
+// environment names it, else one inside this process.
+var broker = sync.OnceValues(func() ([]string, error) {
+	if brokers := os.Getenv("CLEARWARD_TEST_KAFKA_BROKERS"); brokers != "" {
+		return strings.Split(brokers, ","), nil
+	}
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		return nil, err
+	}
+	return cluster.ListenAddrs(), nil // it ends with the test binary
+})
+
+// testKafka returns a broker with topics that no other test knows.
+func testKafka(t testing.TB) Kafka {
+	t.Helper()
+	brokers, err := broker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := Kafka{Brokers: brokers, Prefix: fmt.Sprintf("test-%x.", rand.Uint64())}
+	if err := local.EnsureTopics(t.Context(), brokers, k.Topics()); err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// rig is a database, topics and what feeds and reads them.
+type rig struct {
+	kafka    Kafka
+	db       *db.DB
+	producer *Producer
+	consumer *Consumer
+	clock    time.Time
+}
+
+var owners = []Owner{
+	{Hospital: "H1", Channel: channels.WeChat, MerchantNo: "1900000109", Account: "755947919810515"},
+	{Hospital: "H1", Channel: channels.Alipay, MerchantNo: "20880000000000020156", Aliases: []string{"2088000000000002"}, Account: "755947919810515"},
+}
+
+func newRig(t testing.TB) *rig {
+	t.Helper()
+	r := &rig{kafka: testKafka(t), db: dbtest.New(t, recon.Schema), clock: fedAt}
+	r.producer = NewProducer(r.kafka, owners, r.now)
+	t.Cleanup(func() {
+		if err := r.producer.Close(); err != nil {
+			t.Error(err)
+		}
+		r.stop(t)
+	})
+	r.start()
+	return r
+}
+
+// now is a clock that stands still unless a test moves it.
+func (r *rig) now() time.Time { return r.clock }
+
+func (r *rig) start() {
+	r.consumer = StartConsumer(context.Background(), r.kafka, r.db, func() time.Time { return fedAt }, slog.New(slog.DiscardHandler))
+}
+
+func (r *rig) stop(t testing.TB) {
+	t.Helper()
+	if r.consumer == nil {
+		return
+	}
+	if err := r.consumer.Stop(); err != nil {
+		t.Error(err)
+	}
+	r.consumer = nil
+}
+
+func (r *rig) caughtUp(t testing.TB) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := r.consumer.CaughtUp(ctx); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// feed sends a channel file, a second later than the one before.
+func (r *rig) feed(t testing.TB, path string) Fed {
+	t.Helper()
+	r.clock = r.clock.Add(time.Second)
+	fed, err := r.producer.FeedChannel(t.Context(), path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fed
+}
+
+// send writes records as they are, several batches after one another.
+func (r *rig) send(t testing.TB, topic string, values ...[]byte) {
+	t.Helper()
+	var messages []kafka.Message
+	for _, value := range values {
+		messages = append(messages, kafka.Message{Topic: r.kafka.topic(topic), Key: []byte("k"), Value: value})
+	}
+	writer := r.kafka.writer()
+	if err := writer.WriteMessages(t.Context(), messages...); err != nil {
+		t.Fatal(err)
+	}
+	if err := writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r *rig) query(t testing.TB, sql string) []string {
+	t.Helper()
+	rows, err := r.db.Pool.Query(context.Background(), sql)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lines
+}
+
+// tables tells all that is stored, but for receive times and names.
+func (r *rig) tables(t testing.TB) string {
+	t.Helper()
+	var all []string
+	for _, sql := range []string{
+		`SELECT CONCAT_WS(' ', file, source, account, day, state, reason, stored, part, row_count, line_count, totals) FROM feed_files ORDER BY file`,
+		`SELECT CONCAT_WS(' ', source, account, day, part, file, version) FROM feed_parts ORDER BY source, account, day, part`,
+		`SELECT CONCAT_WS(' ', file, row_no, kind, status, order_no, refund_no, trade_no, channel_refund_no, at, amount, settle, fee) FROM bill_lines ORDER BY file, row_no`,
+		`SELECT CONCAT_WS(' ', file, row_no, kind, at, flow_no, amount, balance) FROM fund_lines ORDER BY file, row_no`,
+		`SELECT CONCAT_WS(' ', file, row_no, kind, channel, bill_no, order_no, refund_no, amount, at, close_no, patient) FROM his_lines ORDER BY file, row_no`,
+		`SELECT CONCAT_WS(' ', file, row_no, ref, end_to_end_id, book_day, amount, counterparty, remittance, code) FROM bank_lines ORDER BY file, row_no`,
+	} {
+		all = append(all, r.query(t, sql)...)
+	}
+	return strings.Join(all, "\n")
+}
+
+func (r *rig) parts(t testing.TB) string {
+	t.Helper()
+	return strings.Join(r.query(t, `
+		SELECT CONCAT(p.source, ' ', p.part, ' v', p.version, ' ', f.name)
+		FROM feed_parts AS p
+		JOIN feed_files AS f ON f.file = p.file
+		ORDER BY p.source, p.account, p.part`), ", ")
+}
+
+func sample(channel, name string) string {
+	return filepath.Join("..", "..", "channels", channel, "testdata", name)
+}
+
+func TestAnEncodingOrSortOfBillIsNoNewVersion(t *testing.T) {
+	r := newRig(t)
+	fed := r.feed(t, sample("wechat", "wechat_tradebill_ALL_20260915.csv"))
+	if fed.Rows != 30 || fed.Slice.Day != sampleDay || fed.Totals["pay.count"] != 22 || fed.Totals["refund.count"] != 7 || fed.Totals["reverse.count"] != 1 {
+		t.Fatalf("fed %+v", fed)
+	}
+	again := r.feed(t, sample("wechat", "wechat_tradebill_ALL_20260915.csv.gz"))
+	if again.File != fed.File {
+		t.Errorf("the same bytes in gzip are file %d, plain %d", again.File, fed.File)
+	}
+	for _, name := range []string{"wechat_tradebill_ALL_20260915_nobom_lf.csv", "wechat_tradebill_SUCCESS_20260915.csv", "wechat_tradebill_REFUND_20260915.csv"} {
+		r.feed(t, sample("wechat", name))
+	}
+	r.caughtUp(t)
+	const whole = "wechat_tradebill_ALL_20260915.csv"
+	if got, want := r.parts(t), "BILL PAY v1 "+whole+", BILL REFUND v1 "+whole; got != want {
+		t.Errorf("counts %q, want %q", got, want)
+	}
+	states := r.query(t, `SELECT CONCAT(name, ' ', state) FROM feed_files ORDER BY fed_at`)
+	want := []string{whole + " VERIFIED", "wechat_tradebill_ALL_20260915_nobom_lf.csv DUPLICATE",
+		"wechat_tradebill_SUCCESS_20260915.csv DUPLICATE", "wechat_tradebill_REFUND_20260915.csv DUPLICATE"}
+	if !slices.Equal(states, want) {
+		t.Errorf("states %v, want %v", states, want)
+	}
+}
+
+func TestTheHalvesOfABillMakeTheDay(t *testing.T) {
+	r := newRig(t)
+	r.feed(t, sample("wechat", "wechat_tradebill_REFUND_20260915.csv"))
+	r.feed(t, sample("wechat", "wechat_tradebill_SUCCESS_20260915.csv"))
+	r.caughtUp(t)
+	if got, want := r.parts(t), "BILL PAY v1 wechat_tradebill_SUCCESS_20260915.csv, BILL REFUND v1 wechat_tradebill_REFUND_20260915.csv"; got != want {
+		t.Errorf("counts %q, want %q", got, want)
+	}
+}
+
+func TestTheFundBillKeepsOnlyWhatItAloneTells(t *testing.T) {
+	r := newRig(t)
+	fed := r.feed(t, sample("wechat", "wechat_fundflow_BASIC_20260915.csv"))
+	if fed.Rows != 59 || fed.Lines != 1 {
+		t.Fatalf("fed %+v", fed)
+	}
+	r.caughtUp(t)
+	err := r.db.ReadTx(t.Context(), func(ctx context.Context, tx pgx.Tx) error {
+		sums, err := recon.FundTotals(ctx, tx, "H1", channels.WeChat, "1900000109", sampleDay)
+		if err != nil {
+			return err
+		}
+		if sum := sums.Opening + sums.Trade + sums.Fee + sums.Refund + sums.FeeReturn + sums.Withdrawn + sums.WithdrawalReturned + sums.Recharged + sums.Other; sum != sums.Closing || sums.Closing != 1071238 || sums.Opening != 1523046 || sums.Withdrawn != -1523046 {
+			t.Errorf("sums %+v come to %s", sums, sum)
+		}
+		lines, err := recon.FundLines(ctx, tx, "H1", channels.WeChat, "1900000109", sampleDay)
+		if err == nil && (len(lines) != 1 || lines[0].Kind != channels.FundWithdrawal || lines[0].Amount != -1523046) {
+			t.Errorf("lines %+v", lines)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// restated writes the sample bill with one payment dropped, its totals made to fit.
+func restated(t testing.TB) string {
+	t.Helper()
+	text, err := os.ReadFile(sample("wechat", "wechat_tradebill_SUCCESS_20260915.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(string(text), "\n")
+	lines = slices.Delete(lines, 1, 2) // 12.50, fee 0.08
+	for i := range lines {
+		lines[i] = strings.Replace(lines[i], "`22,`12685.59,", "`21,`12673.09,", 1)
+		lines[i] = strings.Replace(lines[i], "`76.14000,`12690.59,", "`76.06000,`12678.09,", 1)
+	}
+	path := filepath.Join(t.TempDir(), "restated.csv")
+	if err := os.WriteFile(path, []byte(strings.Join(lines, "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestARestatedFileIsVersionTwoOfItsPart(t *testing.T) {
+	r := newRig(t)
+	r.feed(t, sample("wechat", "wechat_tradebill_ALL_20260915.csv"))
+	r.feed(t, restated(t))
+	r.caughtUp(t)
+	if got, want := r.parts(t), "BILL PAY v2 restated.csv, BILL REFUND v1 wechat_tradebill_ALL_20260915.csv"; got != want {
+		t.Errorf("counts %q, want %q", got, want)
+	}
+	count := 0
+	err := r.db.ReadTx(t.Context(), func(ctx context.Context, tx pgx.Tx) error {
+		count = 0
+		return recon.StreamBill(ctx, tx, "H1", channels.WeChat, "1900000109", sampleDay, func(*recon.Line) error { count++; return nil })
+	})
+	if err != nil || count != 29 {
+		t.Errorf("%d lines count (%v), want 29", count, err)
+	}
+}
+
+func TestFeedingAgainChangesNothing(t *testing.T) {
+	r := newRig(t)
+	files := []string{"wechat_tradebill_ALL_20260915.csv", "wechat_fundflow_BASIC_20260915.csv"}
+	for _, name := range files {
+		r.feed(t, sample("wechat", name))
+	}
+	r.caughtUp(t)
+	before := r.tables(t)
+	for _, name := range files {
+		r.feed(t, sample("wechat", name))
+	}
+	r.caughtUp(t)
+	if after := r.tables(t); after != before {
+		t.Errorf("after:\n%s\nbefore:\n%s", after, before)
+	}
+}
+
+// all reads every message of a topic.
+func (r *rig) all(t testing.TB, topic string) [][]byte {
+	t.Helper()
+	first, next, err := r.kafka.bounds(t.Context(), topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var values [][]byte
+	for p := range next {
+		if err := r.kafka.scan(t.Context(), r.kafka.topic(topic), p, first[p], next[p], func(m kafka.Message) { values = append(values, m.Value) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return values
+}
+
+func TestMessagesInAnyOrderAndTwiceMakeTheSameTables(t *testing.T) {
+	r := newRig(t)
+	for _, name := range []string{"wechat_tradebill_ALL_20260915.csv", "wechat_fundflow_BASIC_20260915.csv", "wechat_tradebill_REFUND_20260915.csv"} {
+		r.feed(t, sample("wechat", name))
+	}
+	r.caughtUp(t)
+	want := r.tables(t)
+	messages := r.all(t, TopicChannel)
+	messages = append(messages, messages...)
+	rand.Shuffle(len(messages), func(i, j int) { messages[i], messages[j] = messages[j], messages[i] })
+	other := newRig(t)
+	other.send(t, TopicChannel, messages...)
+	other.caughtUp(t)
+	if got := other.tables(t); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// TestKilledBeforeTheOffsetsAreCommitted stores a feed without committing, as a
+// process does that is killed in between, and then starts another.
+func TestKilledBeforeTheOffsetsAreCommitted(t *testing.T) {
+	r := newRig(t)
+	r.stop(t)
+	r.feed(t, sample("wechat", "wechat_tradebill_ALL_20260915.csv"))
+	killed := &Consumer{kafka: r.kafka, db: r.db, now: r.now, log: slog.New(slog.DiscardHandler)}
+	var batch []kafka.Message
+	for _, value := range r.all(t, TopicChannel)[:20] {
+		batch = append(batch, kafka.Message{Value: value})
+	}
+	if err := killed.take(t.Context(), TopicChannel, batch); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.query(t, `SELECT CONCAT(state, ' ', stored) FROM feed_files`); !slices.Equal(got, []string{"RECEIVED 20"}) {
+		t.Fatalf("stored before the kill: %v", got)
+	}
+	r.start()
+	r.caughtUp(t)
+	if got := r.query(t, `SELECT CONCAT(state, ' ', stored) FROM feed_files`); !slices.Equal(got, []string{"VERIFIED 30"}) {
+		t.Errorf("after the restart: %v", got)
+	}
+}
+
+func TestAConsumerThatIsStoppedGoesOnWhereItWas(t *testing.T) {
+	r := newRig(t)
+	for _, name := range []string{"wechat_tradebill_ALL_20260915.csv", "wechat_fundflow_BASIC_20260915.csv"} {
+		r.feed(t, sample("wechat", name))
+		r.caughtUp(t)
+		r.stop(t)
+		r.start()
+	}
+	r.caughtUp(t)
+	if got := r.query(t, `SELECT state FROM feed_files`); !slices.Equal(got, []string{"VERIFIED", "VERIFIED"}) {
+		t.Errorf("states %v", got)
+	}
+}
+
+func line(t testing.TB, order string) []byte {
+	t.Helper()
+	message, err := encode(nil, recon.FeedRecord{Line: &recon.FeedLine{File: 77, Row: len(order), Slice: billSlice,
+		Bill: &channels.BillLine{Kind: channels.Pay, Status: channels.Success, OrderNo: order, At: fedAt, Amount: 100, Settle: 100}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return message
+}
+
+func TestWhatCannotBeReadGoesToTheDeadLetters(t *testing.T) {
+	r := newRig(t)
+	garbage := []byte("张三, 13800138000")
+	huge := bytes.Repeat([]byte("x"), 800<<10)
+	// PostgreSQL keeps no NUL in a text: this one is found by halving.
+	r.send(t, TopicChannel, line(t, "1"), line(t, "22"), garbage, line(t, "nul\x00"), line(t, "333"), huge)
+	r.send(t, TopicHIS, line(t, "55555")) // a bill's line on the topic of HIS
+	r.caughtUp(t)
+	if got := r.query(t, `SELECT order_no FROM bill_lines ORDER BY row_no`); !slices.Equal(got, []string{"1", "22", "333"}) {
+		t.Errorf("stored %v", got)
+	}
+	letters, err := DeadLetters(t.Context(), r.kafka, r.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, l := range letters {
+		got = append(got, fmt.Sprintf("%s | %s | %v", l.Reason, l.Preview, l.Whole))
+		if l.Topic == "" || l.Offset < 0 || strings.Contains(l.Reason+l.Preview, "张三") {
+			t.Errorf("letter %+v", l)
+		}
+	}
+	slices.Sort(got)
+	want := []string{
+		"record cannot be stored: 819200 bytes, the most is 65536", "record cannot be stored: a record of source BILL does not belong here",
+		"record cannot be stored: not a feed record | 19 bytes, sha256", "0x00",
+	}
+	if len(got) != len(want) {
+		t.Fatalf("letters:\n%s", strings.Join(got, "\n"))
+	}
+	for i := range want {
+		if !strings.Contains(got[i], want[i]) {
+			t.Errorf("letter %d: %q, want %q", i, got[i], want[i])
+		}
+	}
+}
+
+func TestADeadLetterIsReplayedOnce(t *testing.T) {
+	r := newRig(t)
+	r.send(t, TopicHIS, line(t, "1"), []byte("?"))
+	r.caughtUp(t)
+	letters, err := DeadLetters(t.Context(), r.kafka, r.db)
+	if err != nil || len(letters) != 2 {
+		t.Fatalf("%d letters (%v), want 2", len(letters), err)
+	}
+	for _, step := range []struct {
+		again bool
+		ids   []string
+		sent  int
+		after int // letters in all: what is sent back is as bad as before
+	}{
+		{false, []string{letters[0].ID}, 1, 3},
+		{false, []string{letters[0].ID}, 0, 3},
+		{true, []string{letters[0].ID}, 1, 4},
+		{false, []string{letters[1].ID}, 1, 5},
+	} {
+		sent, err := Replay(t.Context(), r.kafka, r.db, fedAt, step.again, step.ids...)
+		if err != nil || len(sent) != step.sent {
+			t.Fatalf("%+v: sent %d (%v)", step, len(sent), err)
+		}
+		r.caughtUp(t)
+		if all, err := DeadLetters(t.Context(), r.kafka, r.db); err != nil || len(all) != step.after {
+			t.Fatalf("%+v: %d letters (%v)", step, len(all), err)
+		}
+	}
+}
+
+func TestABadFileIsRefusedBeforeAnythingIsSent(t *testing.T) {
+	r := newRig(t)
+	text, err := os.ReadFile(sample("wechat", "wechat_tradebill_ALL_20260915.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name string, content []byte) string {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	var refused *channels.FileError
+	for _, tt := range []struct {
+		name    string
+		content []byte
+		o       Options
+		is      error
+	}{
+		{"cut off", text[:len(text)/2], Options{}, nil},
+		{"an amount changed", bytes.Replace(text, []byte("`12.50,"), []byte("`12.60,"), 1), Options{}, nil},
+		{"foreign merchant", bytes.ReplaceAll(text, []byte("1900000109"), []byte("1900000108")), Options{}, nil},
+		{"other day", text, Options{Day: 20260914}, nil},
+		{"unknown merchant", text, Options{MerchantNo: "42"}, ErrUnknownOwner},
+		{"no bill at all", []byte("hello"), Options{}, ErrFile},
+		{"empty", nil, Options{}, ErrFile},
+	} {
+		_, err := r.producer.FeedChannel(t.Context(), write("bill.csv", tt.content), tt.o)
+		if tt.is != nil && !errors.Is(err, tt.is) || tt.is == nil && !errors.As(err, &refused) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+	if sent := r.all(t, TopicChannel); len(sent) > 0 {
+		t.Errorf("%d messages were sent", len(sent))
+	}
+}
+
+func TestAnEmptyBillNamesMerchantAndDay(t *testing.T) {
+	r := newRig(t)
+	text, err := os.ReadFile(sample("wechat", "wechat_tradebill_SUCCESS_20260915.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(string(text), "\n")
+	path := filepath.Join(t.TempDir(), "empty.csv")
+	empty := lines[0] + lines[len(lines)-3] + "`0,`0.00,`0.00,`0.00,`0.00000,`0.00,`0.00\r\n"
+	if strings.TrimSpace(lines[len(lines)-1]) != "" {
+		empty = lines[0] + lines[len(lines)-2] + "`0,`0.00,`0.00,`0.00,`0.00000,`0.00,`0.00\r\n"
+	}
+	if err := os.WriteFile(path, []byte(empty), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.producer.FeedChannel(t.Context(), path, Options{MerchantNo: "1900000109"}); err == nil {
+		t.Error("an empty bill without a day was fed")
+	}
+	for _, day := range []Options{{MerchantNo: "1900000109", Day: sampleDay}, {MerchantNo: "1900000109", Day: sampleDay.Add(1)}} {
+		if _, err := r.producer.FeedChannel(t.Context(), path, day); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.caughtUp(t)
+	if got := r.query(t, `SELECT CONCAT(day, ' ', part, ' ', version) FROM feed_parts ORDER BY day, part`); !slices.Equal(got, []string{"20260915 PAY 1", "20260916 PAY 1"}) {
+		t.Errorf("counts %v", got)
+	}
+}
