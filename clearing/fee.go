@@ -46,8 +46,8 @@ func (m *Merchant) FeeReturnedAt(day ledger.Day, settle, chargedLeft ledger.Mone
 	return min(m.FeeAt(day, settle), max(chargedLeft, 0))
 }
 
-// bearerOn returns who bears the fee of a row of the day.
-func (m *Merchant) bearerOn(day ledger.Day) Bearer {
+// BearerOn returns who bears the fee of a row of the day.
+func (m *Merchant) BearerOn(day ledger.Day) Bearer {
 	if rate, ok := m.rateOn(day); ok {
 		return rate.Bearer
 	}

@@ -72,10 +72,27 @@ func Journal(id string, e Event) ([]ledger.Posting, error) {
 // them all, such as "J01+J03+J04a". A journal without amount (no fee) is left
 // out of it.
 func NewEntry(e Event, ids ...string) (ledger.Entry, error) {
-	postings := make([]ledger.Posting, 0, 4)
-	kinds := make([]string, 0, len(ids))
-	for _, id := range ids {
-		id = variant(id, &e)
+	steps := make([]step, len(ids))
+	for i, id := range ids {
+		steps[i] = step{id, e.Amount}
+	}
+	return compose(e, steps)
+}
+
+// step is a journal with its own amount: what a patient asked back and what the
+// channel takes differ where a coupon was used.
+type step struct {
+	id     string
+	amount ledger.Money
+}
+
+func compose(e Event, steps []step) (ledger.Entry, error) {
+	head := ledger.Head{Book: PlatformBook, Ref: e.ref(), ValueDay: e.Day, Maker: e.Maker, Checker: e.Checker, CaseID: e.Case, Meta: e.meta()}
+	postings := make([]ledger.Posting, 0, 2*len(steps))
+	kinds := make([]string, 0, len(steps))
+	for _, s := range steps {
+		e.Amount = s.amount
+		id := variant(s.id, &e)
 		of, err := writeJournal(id, &e)
 		if err != nil {
 			return ledger.Entry{}, err
@@ -84,10 +101,8 @@ func NewEntry(e Event, ids ...string) (ledger.Entry, error) {
 			postings, kinds = append(postings, of...), append(kinds, id)
 		}
 	}
-	return ledger.NewEntry(ledger.Head{
-		Book: PlatformBook, Kind: strings.Join(kinds, "+"), Ref: e.ref(), ValueDay: e.Day,
-		Maker: e.Maker, Checker: e.Checker, CaseID: e.Case, Meta: e.meta(),
-	}, postings...)
+	head.Kind = strings.Join(kinds, "+")
+	return ledger.NewEntry(head, postings...)
 }
 
 func variant(id string, e *Event) string {
@@ -195,7 +210,7 @@ func (e *Event) bearer() Bearer {
 	if e.Merchant == nil {
 		return ByPlatform
 	}
-	return e.Merchant.bearerOn(e.Day)
+	return e.Merchant.BearerOn(e.Day)
 }
 
 // ref is the number by which people know the event.
@@ -365,7 +380,11 @@ func contracted(write func(*page)) func(*page) {
 func settled(target side) func(*page) {
 	return func(p *page) {
 		if p.Fee >= 0 {
-			p.move(target(p), channelMoney(p), p.Amount)
+			// A day on which more was refunded than taken leaves nothing to
+			// withdraw; its fee was kept back all the same.
+			if p.Amount > 0 || p.Fee == 0 {
+				p.move(target(p), channelMoney(p), p.Amount)
+			}
 			fee(feeOwed, channelMoney)(p)
 			return
 		}

@@ -8,22 +8,6 @@ import (
 	"github.com/clearward/clearward/ledger"
 )
 
-// BankLine is a booked line of a hospital's bank statement.
-type BankLine struct {
-	Account         string
-	Ref             string
-	EndToEndID      string
-	Day             ledger.Day // booking day at the bank
-	Amount          ledger.Money
-	Counterparty    string
-	CounterpartyAcc string
-	Text            string
-	Code            string
-	ReturnOf        string
-	File            int64
-	Row             int
-}
-
 // Counterparty is an entry of the channel list: who pays settlements into, or
 // draws money from, a hospital's account on behalf of a channel.
 type Counterparty struct{ Channel, Name, Account string }
@@ -46,6 +30,8 @@ type Settlement struct {
 	Code                          Code
 	Credits                       []BankLine
 	before                        ledger.Money
+	refs                          []string // of credits that met it in other runs
+	row                           *legRow
 }
 
 // open is what has not arrived yet.
@@ -62,7 +48,7 @@ type BankItem struct {
 	Amount     ledger.Money // arrived − expected; lines: the line's own sign
 	Effects    Effects
 	Note       string
-	Line       *BankLine
+	settlement *Settlement
 }
 
 // Scope counts what was left out of scope: shown, never an item.
@@ -216,10 +202,9 @@ func (s *Settlement) book(l *BankLine, fen ledger.Money) {
 // judge names what is wrong with a settlement after this statement. Money that
 // is merely not there yet is in transit: it is missing one working day later.
 func (s *Settlement) judge(r BankRules) *BankItem {
-	item := &BankItem{Hospital: s.Hospital, Channel: s.Channel, MerchantNo: s.MerchantNo, Amount: s.Arrived - s.Expected}
+	item := &BankItem{Hospital: s.Hospital, Channel: s.Channel, MerchantNo: s.MerchantNo, Amount: s.Arrived - s.Expected, settlement: s}
 	if len(s.Credits) > 0 {
 		item.Ref = s.Credits[len(s.Credits)-1].Ref
-		item.Line = &s.Credits[len(s.Credits)-1]
 	}
 	switch {
 	case s.Expected <= 0 || s.Arrived == s.Expected:
@@ -245,15 +230,15 @@ func (s *Settlement) effects() Effects {
 	if s.Mode == "B" {
 		leave, arrive, short = "J26a", "J26b", "E27b"
 	}
-	e := Effects{{leave, max(s.Expected, 0), s.Fee}}
+	e := Effects{effect(leave, max(s.Expected, 0), s.Fee)}
 	switch {
 	case s.Arrived == 0:
 	case s.Arrived < s.Expected:
-		e = append(e, Effect{short, s.Arrived, 0})
+		e = append(e, effect(short, s.Arrived, 0))
 	default:
-		e = append(e, Effect{arrive, s.Expected, 0})
+		e = append(e, effect(arrive, s.Expected, 0))
 		if over := s.Arrived - s.Expected; over > 0 {
-			e = append(e, Effect{"E28b", over, 0})
+			e = append(e, effect("E28b", over, 0))
 		}
 	}
 	return e.compact()
@@ -262,24 +247,24 @@ func (s *Settlement) effects() Effects {
 // name gives the code of a line that belongs to no settlement, nil for one that
 // is out of scope.
 func (r *BankRules) name(l *BankLine, channel string) *BankItem {
-	item := &BankItem{Hospital: r.Hospital, Channel: channel, Ref: l.Ref, Amount: l.Amount, Line: l}
+	item := &BankItem{Hospital: r.Hospital, Channel: channel, Ref: l.Ref, Amount: l.Amount}
 	switch {
 	case l.Amount < 0 && isCharge(l.Code):
 		item.Code, item.Channel = BankFee, ""
 		if r.ModeB {
-			item.Effects = Effects{{"J35b", -l.Amount, 0}}
+			item.Effects = Effects{effect("J35b", -l.Amount, 0)}
 		}
 	case channel == "" || r.Own[l.CounterpartyAcc]:
 		return nil
 	case l.Amount < 0:
-		item.Code, item.Effects = UnknownDebit, Effects{{"E39", -l.Amount, 0}}
+		item.Code, item.Effects = UnknownDebit, Effects{effect("E39", -l.Amount, 0)}
 	default:
 		no, waiting := r.Waiting(channel, l.EndToEndID+" "+l.Text)
 		if waiting || !r.Complete(channel) {
 			item.Code, item.MerchantNo = Waiting, no
 			return item
 		}
-		item.Code, item.Effects = BankUnidentified, Effects{{"E29", l.Amount, 0}}
+		item.Code, item.Effects = BankUnidentified, Effects{effect("E29", l.Amount, 0)}
 	}
 	return item
 }

@@ -2,7 +2,6 @@ package recon
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/clearward/clearward/channels"
@@ -13,22 +12,33 @@ import (
 // amounts in fen. What a leg needs is a pure function of its lines; a run posts
 // what is missing and reverses what no longer holds, so that running twice
 // changes nothing and a restated file touches only what it changed.
+//
+// A journal of one moment may be several of the manual's: "E01+J04".
 type Effect struct {
 	Journal string
 	Amount  ledger.Money
 	Fee     ledger.Money
+
+	at ledger.EntryID // where it stands in the journal, zero until it is posted
+}
+
+func effect(journal string, amount, fee ledger.Money) Effect {
+	return Effect{Journal: journal, Amount: amount, Fee: fee}
 }
 
 // Effects is the list that stands for one leg, in the order in which it posts.
 type Effects []Effect
 
-// String is the stored form: "J02:1000:0;J49a:500:0".
+// String is the stored form, with the entries: "J02:1000:0:0.17.3;J49:500:0:0.17.4".
 func (e Effects) String() string {
-	parts := make([]string, len(e))
+	var b strings.Builder
 	for i, x := range e {
-		parts[i] = x.Journal + ":" + strconv.FormatInt(int64(x.Amount), 10) + ":" + strconv.FormatInt(int64(x.Fee), 10)
+		if i > 0 {
+			b.WriteByte(';')
+		}
+		fmt.Fprintf(&b, "%s:%d:%d:%d.%d.%d", x.Journal, x.Amount, x.Fee, x.at.Lane, x.at.Seq, x.at.Ord)
 	}
-	return strings.Join(parts, ";")
+	return b.String()
 }
 
 // parseEffects reads the stored form.
@@ -38,34 +48,28 @@ func parseEffects(text string) (Effects, error) {
 	}
 	var out Effects
 	for part := range strings.SplitSeq(text, ";") {
-		f := strings.Split(part, ":")
-		if len(f) != 3 {
-			return nil, fmt.Errorf("recon: stored effect %q has not three parts", part)
-		}
-		amount, err := strconv.ParseInt(f[1], 10, 64)
-		if err != nil {
+		var x Effect
+		name, rest, _ := strings.Cut(part, ":")
+		x.Journal = name
+		if _, err := fmt.Sscanf(rest, "%d:%d:%d.%d.%d", &x.Amount, &x.Fee, &x.at.Lane, &x.at.Seq, &x.at.Ord); err != nil {
 			return nil, fmt.Errorf("recon: stored effect %q: %w", part, err)
 		}
-		fee, err := strconv.ParseInt(f[2], 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("recon: stored effect %q: %w", part, err)
-		}
-		out = append(out, Effect{f[0], ledger.Money(amount), ledger.Money(fee)})
+		out = append(out, x)
 	}
 	return out, nil
 }
 
 // minus returns what stands in e and not in other, each counted once.
 func (e Effects) minus(other Effects) Effects {
-	left := make(map[Effect]int, len(other))
-	for _, x := range other {
-		left[x]++
-	}
 	var out Effects
+	taken := make([]bool, len(other))
+next:
 	for _, x := range e {
-		if left[x] > 0 {
-			left[x]--
-			continue
+		for i, y := range other {
+			if !taken[i] && x.Journal == y.Journal && x.Amount == y.Amount && x.Fee == y.Fee {
+				taken[i] = true
+				continue next
+			}
 		}
 		out = append(out, x)
 	}
@@ -114,7 +118,7 @@ func (leg *Leg) atChannel() bool {
 
 func (leg *Leg) payEffects() (Effects, ledger.Money) {
 	ack := leg.acknowledged()
-	e := Effects{{"J02", ack, 0}}
+	e := Effects{effect("J02", ack, 0)}
 	var proved, coupon ledger.Money
 	if leg.atChannel() && ack > 0 {
 		proved = min(ack, leg.Said[Channel].Fen)
@@ -122,22 +126,22 @@ func (leg *Leg) payEffects() (Effects, ledger.Money) {
 	b := leg.bill
 	switch leg.own() {
 	case F1, F11:
-		e = append(e, Effect{"E01", b.Settle, b.Fee}, Effect{"J04", 0, b.Fee})
+		e = append(e, effect("E01+J04", b.Settle, b.Fee))
 		if leg.Code == F11 {
-			e = append(e, Effect{"E04", b.Settle, 0})
+			e[len(e)-1].Journal += "+E04"
 		}
 	case F2:
-		e, coupon = append(e, Effect{"E06", b.Amount, b.Fee}, Effect{"J04", 0, b.Fee}), b.Amount-b.Settle
+		e, coupon = append(e, effect("E06+J04", b.Amount, b.Fee)), b.Amount-b.Settle
 	case Backfill:
 		var x Effects
 		x, coupon = leg.backfill()
 		e = append(e, x...)
 	case F3:
-		e = append(e, Effect{"E11", leg.platform.Amount, leg.platform.Fee})
+		e = append(e, effect("E11", leg.platform.Amount, leg.platform.Fee))
 	case Phantom:
-		e = append(e, Effect{"E34a", leg.platform.Amount, leg.platform.Fee})
+		e = append(e, effect("E34a", leg.platform.Amount, leg.platform.Fee))
 	case F9:
-		e, coupon = append(e, Effect{"E23", b.Settle, b.Fee}), b.Amount-b.Settle
+		e, coupon = append(e, effect("E23", b.Settle, b.Fee)), b.Amount-b.Settle
 	case F4:
 		x, c := leg.fundAmount()
 		e, coupon = append(e, x...), c
@@ -146,13 +150,14 @@ func (leg *Leg) payEffects() (Effects, ledger.Money) {
 			coupon = b.Amount - b.Settle
 		}
 	}
-	return append(e, Effect{"J49a", coupon, 0}), proved - coupon
+	return append(e, effect("J49", coupon, 0)), proved - coupon
 }
 
 // own is the code that says where the money of the leg rests. A leg of an
 // ambiguous case rests where its own bits put it, a restated one likewise.
 func (leg *Leg) own() Code {
-	if leg.Code != Restated && leg.Code != F12 && leg.Code != I7 && leg.Code != I8 {
+	halfF9 := leg.Code == F9 && (leg.bill == nil || leg.platform == nil)
+	if !halfF9 && leg.Code != Restated && leg.Code != F12 && leg.Code != I7 && leg.Code != I8 {
 		return leg.Code
 	}
 	if leg.platform != nil && leg.bill != nil {
@@ -174,13 +179,13 @@ func (leg *Leg) own() Code {
 func (leg *Leg) backfill() (Effects, ledger.Money) {
 	b, p := leg.bill, leg.platform
 	if p == nil || p.Status != channels.Success {
-		return Effects{{"E35", b.Amount, b.Fee}, {"J04", 0, b.Fee}}, b.Amount - b.Settle
+		return Effects{effect("E35+J04", b.Amount, b.Fee)}, b.Amount - b.Settle
 	}
 	fee := (b.Fee - p.Fee).Abs()
 	if diff := b.Amount - p.Amount; diff < 0 {
-		return Effects{{"E34a", -diff, fee}, {"E34b", -diff, 0}}, b.Amount - b.Settle
+		return Effects{effect("E34a", -diff, fee), effect("E34b", -diff, 0)}, b.Amount - b.Settle
 	}
-	return Effects{{"E35", b.Amount - p.Amount, fee}, {"J04", 0, fee}}, b.Amount - b.Settle
+	return Effects{effect("E35+J04", b.Amount-p.Amount, fee)}, b.Amount - b.Settle
 }
 
 // fundAmount posts the difference between what the channel settles and what the
@@ -193,10 +198,10 @@ func (leg *Leg) fundAmount() (Effects, ledger.Money) {
 	}
 	diff, fee := b.Settle-settle, b.Fee-p.Fee
 	coupon := p.Amount - settle
-	if diff >= 0 {
-		return Effects{{"E16", diff, max(fee, 0)}, {"J04", 0, max(fee, 0)}}, coupon
+	if diff > 0 {
+		return Effects{effect("E16+J04", diff, max(fee, 0))}, coupon
 	}
-	return Effects{{"E17", -diff, max(-fee, 0)}}, coupon
+	return Effects{effect("E17", -diff, max(-fee, 0))}, coupon
 }
 
 func (leg *Leg) refundEffects() (Effects, ledger.Money) {
@@ -211,18 +216,18 @@ func (leg *Leg) refundEffects() (Effects, ledger.Money) {
 	}
 	switch code := leg.own(); {
 	case code == I4:
-		return Effects{{"E10", leg.Said[HIS].Fen, 0}}, -leg.Said[HIS].Fen
+		return Effects{effect("E10", leg.Said[HIS].Fen, 0)}, -leg.Said[HIS].Fen
 	case code == Backfill && !known:
 		return leg.backfillRefund()
 	case code == F5:
-		return Effects{{"E18", b.Settle, b.Fee}}, proved
+		return Effects{effect("E18", b.Settle, b.Fee)}, proved
 	case code == F6 || code == Phantom:
 		return leg.notPaid(), proved
 	case known && leg.atChannel():
 		coupon := leg.platform.Amount - leg.settled0()
-		e := Effects{{"J49c", coupon, 0}}
+		e := Effects{effect("J49c", coupon, 0)}
 		if !p.Final && b.Status == channels.Success {
-			e = append(e, Effect{"J19b", leg.settled0(), 0})
+			e = append(e, effect("J19b", leg.settled0(), 0))
 		}
 		e = append(e, leg.refundDiff()...)
 		if leg.Kind == channels.Reverse {
@@ -247,9 +252,9 @@ func (leg *Leg) refundDiff() Effects {
 	diff, fee := leg.bill.Settle-leg.settled0(), (leg.bill.Fee - leg.platform.Fee).Abs()
 	switch {
 	case diff > 0:
-		return Effects{{"E18", diff, fee}}
+		return Effects{effect("E18", diff, fee)}
 	case diff < 0:
-		return Effects{{"E20a", -diff, fee}}
+		return Effects{effect("E20a", -diff, fee)}
 	}
 	return nil
 }
@@ -257,12 +262,12 @@ func (leg *Leg) refundDiff() Effects {
 // backfillRefund posts a refund that HIS and the channel agree on: J21 as its parts.
 func (leg *Leg) backfillRefund() (Effects, ledger.Money) {
 	b := leg.bill
-	e := Effects{{"J18", leg.Said[HIS].Fen, 0}, {"J19a", b.Settle, 0}, {"J20", 0, b.Fee}}
+	e := Effects{effect("J18", leg.Said[HIS].Fen, 0), effect("J19a+J20", b.Settle, b.Fee)}
 	if b.Status == channels.Success {
-		e = append(e, Effect{"J19b", b.Settle, 0})
+		e = append(e, effect("J19b", b.Settle, 0))
 	}
 	coupon := b.Amount - b.Settle
-	return append(e, Effect{"J49c", coupon, 0}), coupon - leg.Said[HIS].Fen
+	return append(e, effect("J49c", coupon, 0)), coupon - leg.Said[HIS].Fen
 }
 
 // notPaid undoes what the books say of a refund that the channel did not pay.
@@ -270,11 +275,11 @@ func (leg *Leg) notPaid() Effects {
 	p := leg.platform
 	switch held := leg.bill != nil && leg.bill.Status == channels.Abnormal; {
 	case held && leg.platform.Final:
-		return Effects{{"E20b", leg.settled0(), 0}}
+		return Effects{effect("E20b", leg.settled0(), 0)}
 	case held:
 		return nil
 	case p.Final:
-		return Effects{{"E20a", leg.settled0(), p.Fee}}
+		return Effects{effect("E20a", leg.settled0(), p.Fee)}
 	}
-	return Effects{{"J19c", leg.settled0(), p.Fee}}
+	return Effects{effect("J19c", leg.settled0(), p.Fee)}
 }

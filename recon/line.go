@@ -44,5 +44,6 @@ type Line struct {
 	File       int64      // feed file, 0 for the platform
 	Row        int        // line in it
 
-	carried bool // open since another day
+	carried bool    // open since another day
+	stored  *legRow // set on the marker of a leg that an earlier run stored, and on nothing else
 }

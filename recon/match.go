@@ -40,7 +40,9 @@ type Leg struct {
 	Members    []*Leg       // F12: the other legs of the case
 	platform   *Line
 	bill       *Line
-	settled    bool // RESTATED: the leg had been settled when its line changed
+	extra      string  // a second success under one order number: its own numbers
+	row        *legRow // what an earlier run stored of it
+	caseOf     string  // the case of another leg that this one belongs to
 }
 
 // Rules is what matching needs to know beside the lines.
@@ -105,6 +107,7 @@ func (o *order) leg(k legKey, l *Line) *Leg {
 	if k.kind != channels.Refund {
 		leg.RefundNo = ""
 	}
+	leg.extra = k.extra
 	o.index[k] = leg
 	o.legs = append(o.legs, leg)
 	return leg

@@ -1,0 +1,464 @@
+package recon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/clearing"
+	"github.com/clearward/clearward/ledger"
+	"github.com/clearward/clearward/ledger/db"
+)
+
+// ErrProof says that the items of a run do not explain what its sides differ by:
+// the run is refused, nothing of it is published.
+var ErrProof = errors.New("the proof of the day fails")
+
+// Engine runs days.
+type Engine struct {
+	DB        *db.DB
+	Committer *ledger.Committer
+	Now       func() time.Time
+	Progress  func(stage string, done int) // may be nil; stage names what is being counted
+
+	noStage map[string]bool // tests prove that each stage counts by switching it off
+}
+
+// hospitalRun is the run of one hospital's day.
+type hospitalRun struct {
+	engine    *Engine
+	hospital  *clearing.Hospital
+	dir       *clearing.Directory
+	merchants []*clearing.Merchant
+	day       ledger.Day
+	in        inputs
+	legs      map[MerchantKey]string // digests of the platform's legs
+	versions  map[versionKey]version
+	rules     *Rules
+	run       int
+	trade     bool // HIS, platform and channel are compared
+	changed   []versionKey
+
+	carried []*legRow
+	crossed []*legRow
+	rows    map[legKeyRow]*legRow // carried rows by key, whatever their day
+	settled map[settleDay]bool
+	cash    []Line
+	stats   map[MerchantKey]*Stats
+	proved  map[settleDay]ledger.Money // of this day in all, of other days what changed
+	members [32]byte                   // digest of the legs that make it up
+	plain   []*change
+	held    []*Leg
+	loose   []*Leg
+	dups    []*Leg
+	netzero Total
+	done    int
+	intake  int // lines of this day that came in
+	told    int // of them, those that a leg speaks of
+
+	bank bankRun
+}
+
+type settleDay struct {
+	channel, no string
+	day         ledger.Day
+}
+
+// Run reconciles a business day of every hospital whose inputs allow it (S0 to
+// S12) and returns what now stands of the day. Run again on the same inputs it
+// changes nothing and returns the same.
+func (e *Engine) Run(ctx context.Context, day ledger.Day) (*Day, error) {
+	var runs []*hospitalRun
+	dir, err := e.directory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range dir.Hospitals {
+		h, err := e.prepare(ctx, dir, &dir.Hospitals[i], day)
+		if err != nil {
+			return nil, err
+		}
+		if len(h.changed) == 0 {
+			continue
+		}
+		if h.trade {
+			if err := h.match(ctx); err != nil {
+				return nil, fmt.Errorf("match %s on %s: %w", h.hospital.Code, day, err)
+			}
+		}
+		runs = append(runs, h)
+	}
+	acrossHospitals(runs)
+	for _, h := range runs {
+		if err := h.publish(ctx); err != nil {
+			return nil, fmt.Errorf("publish %s on %s: %w", h.hospital.Code, day, err)
+		}
+	}
+	return e.Load(ctx, day)
+}
+
+func (e *Engine) directory(ctx context.Context) (dir *clearing.Directory, err error) {
+	err = e.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		dir, err = clearing.LoadMerchants(ctx, tx)
+		return err
+	})
+	return dir, err
+}
+
+// prepare reads the gate and decides which pairs have new inputs.
+func (e *Engine) prepare(ctx context.Context, dir *clearing.Directory, hospital *clearing.Hospital, day ledger.Day) (*hospitalRun, error) {
+	h := &hospitalRun{engine: e, hospital: hospital, dir: dir, day: day,
+		legs: map[MerchantKey]string{}, stats: map[MerchantKey]*Stats{}, proved: map[settleDay]ledger.Money{},
+		rows: map[legKeyRow]*legRow{}, settled: map[settleDay]bool{}}
+	for _, m := range dir.Merchants {
+		if m.Hospital == hospital.Code {
+			h.merchants = append(h.merchants, m)
+			h.stats[MerchantKey{m.Channel, m.No}] = &Stats{}
+		}
+	}
+	err := e.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error { return h.read(ctx, tx) })
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range h.merchants {
+		for _, pair := range []Pair{Info, Funds, Bank} {
+			k := versionKey{pair, m.Channel, m.No}
+			old, known := h.versions[k]
+			if !h.in.ready(pair, m) || known && slices.Equal(old.inputs, h.hash(k, m)) {
+				continue
+			}
+			h.changed = append(h.changed, k)
+			h.trade = h.trade || pair != Bank
+		}
+	}
+	return h, nil
+}
+
+func (h *hospitalRun) hash(k versionKey, m *clearing.Merchant) []byte {
+	return h.in.hash(k.pair, m, h.legs[MerchantKey{k.channel, k.no}])
+}
+
+func (h *hospitalRun) read(ctx context.Context, tx pgx.Tx) (err error) {
+	if h.in, err = readInputs(ctx, tx, h.hospital.Code, h.day, h.dir.Calendar.NextWorkingDay(h.day)); err != nil {
+		return err
+	}
+	if h.versions, err = readVersions(ctx, tx, h.hospital.Code, h.day); err != nil {
+		return err
+	}
+	for _, v := range h.versions {
+		h.run = max(h.run, v.run)
+	}
+	h.run++
+	for _, m := range h.merchants {
+		digest, err := clearing.LegsDigest(ctx, tx, h.hospital.Code, m.Channel, m.No, h.day)
+		if err != nil {
+			return err
+		}
+		h.legs[MerchantKey{m.Channel, m.No}] = digest
+	}
+	if h.carried, err = readCarried(ctx, tx, h.hospital.Code, h.day); err != nil {
+		return err
+	}
+	if h.crossed, err = readCrossed(ctx, tx, h.hospital.Code, h.day); err != nil {
+		return err
+	}
+	published, err := publishedDays(ctx, tx, h.hospital.Code, h.day)
+	if err != nil {
+		return err
+	}
+	if h.settled, err = settledDays(ctx, tx, h.hospital.Code); err != nil {
+		return err
+	}
+	h.setRules(published)
+	return nil
+}
+
+func (h *hospitalRun) setRules(published map[ledger.Day]bool) {
+	h.rules = &Rules{
+		Day: h.day, Merchants: map[MerchantKey]Merchant{}, NoStage: h.engine.noStage,
+		InfoReady: func(string) bool { return h.in.his() },
+		FundReady: func(_, channel, no string) bool { return h.in.bill(channel, no) },
+		Published: func(_ string, day ledger.Day) bool { return published[day] },
+	}
+	for _, m := range h.merchants {
+		h.rules.Merchants[MerchantKey{m.Channel, m.No}] = Merchant{Hospital: m.Hospital, Foreign: m.ForeignPrefixes, FeeAt: m.FeeAt}
+	}
+	for _, r := range append(slices.Clone(h.carried), h.crossed...) {
+		h.rows[r.legKeyRow] = r
+	}
+}
+
+// match streams the day: every order's lines are matched by themselves; legs that
+// agree are settled on the way, the rest waits for the stages across orders.
+func (h *hospitalRun) match(ctx context.Context) error {
+	err := groups(h.sources(ctx), func(orderNo string, lines []Line) error {
+		var priors []*legRow
+		own := make([]Line, 0, len(lines))
+		for _, l := range lines {
+			switch {
+			case l.stored != nil:
+				priors = append(priors, l.stored)
+				continue
+			case !l.carried && (l.Side != HIS || electronic(&l)):
+				h.intake++
+			}
+			own = append(own, l)
+		}
+		if orderNo == "" {
+			return h.takeLoose(ctx, own, priors)
+		}
+		return h.takeOrder(ctx, matchOrder(h.rules, own), priors)
+	})
+	if err != nil {
+		return err
+	}
+	orphans := Orphans{Legs: h.held, Loose: h.loose, Cash: h.cash}
+	paid, err := h.paidBills(ctx)
+	if err != nil {
+		return err
+	}
+	before := slices.Concat(h.held, h.loose)
+	h.held = slices.DeleteFunc(orphans.resolve(h.rules, paid), (*Leg).unchanged)
+	h.loose = nil
+	h.forgetMerged(before)
+	return h.flush(ctx, 1)
+}
+
+// takeLoose makes a leg of every line that carries no order number.
+func (h *hospitalRun) takeLoose(ctx context.Context, lines []Line, priors []*legRow) error {
+	for i := range lines {
+		l := &lines[i]
+		if l.Side == HIS && !electronic(l) {
+			h.cash = append(h.cash, *l)
+			continue
+		}
+		legs := matchOrder(h.rules, lines[i:i+1])
+		h.adopt(legs, priors)
+		for _, leg := range legs {
+			if l.Side == HIS {
+				h.loose = append(h.loose, leg)
+			} else {
+				h.held = append(h.held, leg)
+			}
+		}
+	}
+	return h.vanished(ctx, priors)
+}
+
+func (h *hospitalRun) takeOrder(ctx context.Context, legs []*Leg, priors []*legRow) error {
+	h.adopt(legs, priors)
+	for _, leg := range legs {
+		if len(leg.Dups) > 0 {
+			h.dups = append(h.dups, leg)
+		}
+		switch {
+		case leg.unchanged():
+			// Open as before.
+		case leg.Code == I2 || leg.Code == I4 && leg.RefundNo == "":
+			h.loose = append(h.loose, leg)
+		case leg.Code == Match || leg.Code == NetZero || leg.Code == None:
+			if err := h.settle(ctx, leg); err != nil {
+				return err
+			}
+		default:
+			h.held = append(h.held, leg)
+		}
+	}
+	return h.vanished(ctx, priors)
+}
+
+// unchanged says that the leg is open from another day and nothing new was said.
+func (leg *Leg) unchanged() bool {
+	return leg.Carried && !leg.Fresh && leg.row != nil && leg.row.Code == leg.Code
+}
+
+// adopt gives each leg its merchant number, where only HIS knows it, and the row
+// that an earlier run stored of it.
+func (h *hospitalRun) adopt(legs []*Leg, priors []*legRow) {
+	for _, leg := range legs {
+		if leg.MerchantNo == "" {
+			leg.Channel, leg.MerchantNo = h.defaultNumber(leg.Channel)
+		}
+		k := leg.rowKey()
+		for i, r := range priors {
+			if r != nil && r.legKeyRow == k {
+				leg.row, priors[i] = r, nil
+			}
+		}
+		if leg.row != nil || !leg.Carried {
+			continue
+		}
+		for key, r := range h.rows {
+			if key.OrderNo == k.OrderNo && key.Kind == k.Kind && key.RefundNo == k.RefundNo {
+				leg.row, leg.Day = r, r.Day
+			}
+		}
+	}
+}
+
+// defaultNumber is the first merchant number that the hospital has at a channel.
+func (h *hospitalRun) defaultNumber(channel string) (string, string) {
+	for _, m := range h.merchants {
+		if m.Channel == channel {
+			return m.Channel, m.No
+		}
+	}
+	return channel, ""
+}
+
+func (h *hospitalRun) statsOf(channel, no string) *Stats {
+	k := MerchantKey{channel, no}
+	if h.stats[k] == nil {
+		h.stats[k] = &Stats{}
+	}
+	return h.stats[k]
+}
+
+// vanished undoes legs that an earlier run stored and no line speaks of any more.
+func (h *hospitalRun) vanished(ctx context.Context, priors []*legRow) error {
+	for _, r := range priors {
+		if r == nil || r.Code == None {
+			continue
+		}
+		leg := &Leg{Kind: r.Kind, Hospital: r.Hospital, Channel: r.Channel, MerchantNo: r.MerchantNo,
+			OrderNo: r.OrderNo, RefundNo: r.RefundNo, Day: r.Day, row: r}
+		if r.CaseID != "" {
+			h.held = append(h.held, leg)
+			continue
+		}
+		if err := h.settle(ctx, leg); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// forgetMerged undoes what stood for legs that another leg has taken in.
+func (h *hospitalRun) forgetMerged(before []*Leg) {
+	kept := map[*Leg]bool{}
+	for _, leg := range h.held {
+		for one := range leg.all() {
+			kept[one] = true
+		}
+	}
+	for _, leg := range before {
+		if !kept[leg] && leg.row != nil {
+			h.held = append(h.held, &Leg{Kind: leg.Kind, Hospital: leg.Hospital, Channel: leg.Channel, MerchantNo: leg.MerchantNo,
+				OrderNo: leg.row.OrderNo, RefundNo: leg.row.RefundNo, Day: leg.row.Day, row: leg.row})
+		}
+	}
+}
+
+// settle books a leg on which the sides agree; groups of them are committed on
+// the way, each with its journals.
+func (h *hospitalRun) settle(ctx context.Context, leg *Leg) error {
+	h.count(leg)
+	if leg.Code == NetZero {
+		h.netzero.add(leg.Kind, leg.held(Platform))
+	}
+	c, err := h.changeOf(leg)
+	if err != nil {
+		return err
+	}
+	if c != nil {
+		h.plain = append(h.plain, c)
+	}
+	return h.flush(ctx, 4096)
+}
+
+// flush commits the settled legs once there are enough of them.
+func (h *hospitalRun) flush(ctx context.Context, enough int) error {
+	if len(h.plain) < enough {
+		return nil
+	}
+	outcomes, err := ledger.SubmitAll(ctx, h.engine.Committer, settleLegs, nil, h.plain)
+	if err != nil {
+		return err
+	}
+	for _, out := range outcomes {
+		if out.Err != nil {
+			return out.Err
+		}
+	}
+	h.done += len(h.plain)
+	h.plain = h.plain[:0]
+	h.engine.progress("match", h.done)
+	return nil
+}
+
+func (e *Engine) progress(stage string, done int) {
+	if e.Progress != nil {
+		e.Progress(stage, done)
+	}
+}
+
+// paidBills tells which of the payments that HIS does not know pay a bill that
+// another payment had paid before: PAID_TWICE, the second of them.
+func (h *hospitalRun) paidBills(ctx context.Context) (func(*Leg) bool, error) {
+	unknown := map[string]*Leg{} // order → leg without a receipt
+	var bills []string
+	for _, leg := range h.held {
+		if leg.Code == I1 && leg.platform != nil && leg.platform.BillNo != "" {
+			unknown[leg.OrderNo] = leg
+			bills = append(bills, leg.platform.BillNo)
+		}
+	}
+	twice := map[*Leg]bool{}
+	if len(bills) == 0 || h.engine.noStage["TWICE"] {
+		return func(leg *Leg) bool { return twice[leg] }, nil
+	}
+	payments := map[string][]clearing.Leg{}
+	err := h.engine.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		q := clearing.LegQuery{Hospital: h.hospital.Code, BillNos: bills}
+		return clearing.StreamLegs(ctx, tx, q, func(leg *clearing.Leg) error {
+			if leg.Kind == channels.Pay && leg.Status == channels.Success {
+				payments[leg.BillNo] = append(payments[leg.BillNo], *leg)
+			}
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, leg := range unknown {
+		for i := range payments[leg.platform.BillNo] {
+			other := &payments[leg.platform.BillNo][i]
+			booked := unknown[other.OrderNo] == nil
+			if other.OrderNo != leg.OrderNo && (booked || other.OccurredAt.Before(leg.platform.At)) {
+				twice[leg] = true
+			}
+		}
+	}
+	return func(leg *Leg) bool { return twice[leg] }, nil
+}
+
+// acrossHospitals joins the two halves of a payment whose money went to another
+// hospital's number: one case in two slices (F9).
+func acrossHospitals(runs []*hospitalRun) {
+	owed := map[string]*Leg{}
+	for _, h := range runs {
+		for _, leg := range h.held {
+			if leg.Kind == channels.Pay && leg.bill == nil && leg.owed() > 0 && !h.engine.noStage["F9"] {
+				owed[leg.OrderNo] = leg
+			}
+		}
+	}
+	for _, h := range runs {
+		for _, leg := range h.held {
+			home := owed[leg.OrderNo]
+			if leg.Code != F1 || home == nil || home.Hospital == leg.Hospital || home.held(Platform) != leg.held(Channel) {
+				continue
+			}
+			leg.Code, home.Code = F9, F9
+			home.caseOf = home.rowKey().caseID()
+			leg.caseOf = home.caseOf
+			home.Note = "money is at " + leg.Hospital + " " + leg.MerchantNo
+			leg.Note = "belongs to " + home.Hospital + " " + home.MerchantNo
+		}
+	}
+}

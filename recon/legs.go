@@ -1,0 +1,233 @@
+package recon
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"iter"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/ledger"
+)
+
+// The kinds of rows beside payments, refunds and reversals.
+const (
+	kindSettle channels.Kind = "SETTLE" // a merchant number's settlement of one day
+	kindBank   channels.Kind = "BANK"   // a bank line that is no plain settlement
+)
+
+// legKeyRow names a leg for ever, whatever its verdict: the fingerprint of its case.
+type legKeyRow struct {
+	Hospital string
+	Day      ledger.Day
+	OrderNo  string
+	Kind     channels.Kind
+	RefundNo string
+}
+
+// caseID is the number of the case of this leg: it begins with the day and is
+// the same in every run.
+func (k legKeyRow) caseID() string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%q|%q|%q|%q", k.Hospital, k.Kind, k.OrderNo, k.RefundNo))
+	return "case_" + k.Day.Compact() + "_" + hex.EncodeToString(sum[:6])
+}
+
+// legRow is what stands of a leg: a row of recon_legs.
+type legRow struct {
+	legKeyRow
+	Channel    string
+	MerchantNo string
+	Code       Code
+	CaseID     string
+	D, Before  ledger.Money
+	Touched    ledger.Day
+	Open       bool
+	Settled    bool
+	Effects    Effects
+	Proved     ledger.Money
+	kept       []Line // its lines, where they are kept
+	text       string // the same as stored; SETTLE rows keep their settlement here
+}
+
+const legColumns = `hospital, day, order_no, kind, refund_no, channel, merchant_no, code, case_id,
+			d_fen, before_fen, touched, open, settled, effects, proved_fen, lines`
+
+func scanLegs(rows pgx.Rows, take func(*legRow) error) error {
+	var r legRow
+	var effects string
+	_, err := pgx.ForEachRow(rows, []any{
+		&r.Hospital, &r.Day, &r.OrderNo, &r.Kind, &r.RefundNo, &r.Channel, &r.MerchantNo, &r.Code, &r.CaseID,
+		&r.D, &r.Before, &r.Touched, &r.Open, &r.Settled, &effects, &r.Proved, &r.text,
+	}, func() (err error) {
+		row := r
+		if row.Effects, err = parseEffects(effects); err != nil {
+			return err
+		}
+		row.kept = nil
+		if row.text != "" && row.Kind != kindSettle && row.Kind != kindBank {
+			if err := json.Unmarshal([]byte(row.text), &row.kept); err != nil {
+				return fmt.Errorf("recon: lines of %v: %w", row.legKeyRow, err)
+			}
+		}
+		return take(&row)
+	})
+	if err != nil {
+		return fmt.Errorf("read what stands of the legs: %w", err)
+	}
+	return nil
+}
+
+// readCarried returns the legs of other days that are open, or that the run of
+// this day has changed before: the carry-in of stage S3.
+func readCarried(ctx context.Context, tx pgx.Tx, hospital string, day ledger.Day) ([]*legRow, error) {
+	var out []*legRow
+	for _, query := range []string{
+		`SELECT ` + legColumns + ` FROM recon_legs WHERE hospital = $1 AND open AND day <> $2 AND touched <> $2`,
+		`SELECT ` + legColumns + ` FROM recon_legs WHERE hospital = $1 AND touched = $2 AND touched <> day`,
+	} {
+		rows, err := tx.Query(ctx, query, hospital, day)
+		if err != nil {
+			return nil, fmt.Errorf("read open legs: %w", err)
+		}
+		if err := scanLegs(rows, func(r *legRow) error {
+			out = append(out, r)
+			return nil
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// readCrossed returns the legs of this day that were matched with lines of
+// another day: their lines are part of this day's input whenever it runs again.
+func readCrossed(ctx context.Context, tx pgx.Tx, hospital string, day ledger.Day) ([]*legRow, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT `+legColumns+`
+		FROM recon_legs
+		WHERE hospital = $1 AND day = $2 AND touched <> day`, hospital, day)
+	if err != nil {
+		return nil, fmt.Errorf("read crossed legs: %w", err)
+	}
+	var out []*legRow
+	err = scanLegs(rows, func(r *legRow) error {
+		out = append(out, r)
+		return nil
+	})
+	return out, err
+}
+
+// priors streams what earlier runs of this day stored, as markers among the
+// lines, so that a run of any size compares without holding the day in memory.
+func (h *hospitalRun) priors(ctx context.Context) *source {
+	return open(ctx, h.engine.DB, func(ctx context.Context, tx pgx.Tx, emit func(*Line) error) error {
+		rows, err := tx.Query(ctx, `
+			SELECT `+legColumns+`
+			FROM recon_legs
+			WHERE hospital = $1 AND day = $2 AND kind IN ('PAY', 'REFUND', 'REVERSE')
+			ORDER BY convert_to(order_no, 'UTF8'), kind, refund_no`, h.hospital.Code, h.day)
+		if err != nil {
+			return fmt.Errorf("read what stands of the day: %w", err)
+		}
+		return scanLegs(rows, func(r *legRow) error { return emit(&Line{OrderNo: r.orderNo(), stored: r}) })
+	})
+}
+
+// noOrder marks rows whose lines carry no order number of ours: they are keyed by
+// the bill of HIS, or the number of the channel.
+const noOrder = "~"
+
+func (r *legRow) orderNo() string {
+	if len(r.OrderNo) > 0 && r.OrderNo[:1] == noOrder {
+		return ""
+	}
+	return r.OrderNo
+}
+
+// rowKey is the key of a leg on its home day.
+func (leg *Leg) rowKey() legKeyRow {
+	k := legKeyRow{Hospital: leg.Hospital, Day: leg.Day, OrderNo: leg.OrderNo, Kind: leg.Kind, RefundNo: leg.RefundNo}
+	if len(leg.Lines) == 0 {
+		return k
+	}
+	l := &leg.Lines[0]
+	if k.OrderNo == "" {
+		k.OrderNo = noOrder + l.BillNo + l.TradeNo + l.ChRefundNo
+	}
+	if leg.extra != "" {
+		k.RefundNo = noOrder + leg.extra
+	}
+	return k
+}
+
+// legColumnsOf turns rows into the arrays of the set statements.
+type legArrays struct {
+	hospital, order, kind, refund, channel, merchant, code, caseID, effects, lines []string
+	day, touched                                                                   []int32
+	d, before, proved                                                              []int64
+	open, settled                                                                  []bool
+}
+
+func (a *legArrays) add(r *legRow) {
+	a.hospital, a.day = append(a.hospital, r.Hospital), append(a.day, int32(r.Day))
+	a.order, a.kind = append(a.order, r.OrderNo), append(a.kind, string(r.Kind))
+	a.refund, a.channel = append(a.refund, r.RefundNo), append(a.channel, r.Channel)
+	a.merchant, a.code = append(a.merchant, r.MerchantNo), append(a.code, string(r.Code))
+	a.caseID, a.d = append(a.caseID, r.CaseID), append(a.d, int64(r.D))
+	a.before, a.touched = append(a.before, int64(r.Before)), append(a.touched, int32(r.Touched))
+	a.open, a.settled = append(a.open, r.Open), append(a.settled, r.Settled)
+	a.effects, a.proved = append(a.effects, r.Effects.String()), append(a.proved, int64(r.Proved))
+	a.lines = append(a.lines, r.text)
+}
+
+func (a *legArrays) args() []any {
+	return []any{a.hospital, a.day, a.order, a.kind, a.refund, a.channel, a.merchant, a.code, a.caseID,
+		a.d, a.before, a.touched, a.open, a.settled, a.effects, a.proved, a.lines}
+}
+
+const insertLegs = `
+	INSERT INTO recon_legs (` + legColumns + `)
+	SELECT hospital, day, order_no, kind, refund_no, channel, merchant_no, code, case_id,
+		d_fen, before_fen, touched, open, settled, effects, proved_fen, lines
+	FROM unnest($1::TEXT[], $2::INT4[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[],
+		$10::INT8[], $11::INT8[], $12::INT4[], $13::BOOL[], $14::BOOL[], $15::TEXT[], $16::INT8[], $17::TEXT[])
+		AS new(` + legColumns + `)`
+
+// updateLegs is a compare-and-set on the effects that stood when the run read them.
+const updateLegs = `
+	UPDATE recon_legs AS l
+	SET channel = new.channel, merchant_no = new.merchant_no, code = new.code, case_id = new.case_id,
+		d_fen = new.d_fen, before_fen = new.before_fen, touched = new.touched, open = new.open, settled = new.settled,
+		effects = new.effects, proved_fen = new.proved_fen, lines = new.lines
+	FROM unnest($1::TEXT[], $2::INT4[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[],
+		$10::INT8[], $11::INT8[], $12::INT4[], $13::BOOL[], $14::BOOL[], $15::TEXT[], $16::INT8[], $17::TEXT[], $18::TEXT[])
+		AS new(` + legColumns + `, old_effects)
+	WHERE l.hospital = new.hospital AND l.day = new.day AND l.order_no = new.order_no AND l.kind = new.kind
+		AND l.refund_no = new.refund_no AND l.effects = new.old_effects`
+
+// keepLines stores the lines of a leg that is open, listed or crossed a day.
+func keepLines(lines []Line) (string, error) {
+	text, err := json.Marshal(lines)
+	if err != nil {
+		return "", fmt.Errorf("recon: keep lines: %w", err)
+	}
+	return string(text), nil
+}
+
+// all yields the leg and the other legs of its case.
+func (leg *Leg) all() iter.Seq[*Leg] {
+	return func(yield func(*Leg) bool) {
+		if !yield(leg) {
+			return
+		}
+		for _, m := range leg.Members {
+			if !yield(m) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,232 @@
+package recon
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/clearing"
+	"github.com/clearward/clearward/ledger"
+)
+
+// resolution is a way to settle a case: the journals that it posts and the codes
+// that it may settle (spec/accounting.md 3.4, spec/reconciliation.md 2.5).
+type resolution struct {
+	zh, en string
+	detail string // what the person must name beside it
+	waits  bool   // the case may stay open after approval until money moves
+	by     map[Code][]string
+}
+
+// resolutions is the table of what settles what. A journal with a leading "-" is
+// the manual's turned round. NOTED settles only what carries no money.
+var resolutions = map[string]resolution{
+	"REFUND": {"退款给患者", "refund to the patient", "", true, map[Code][]string{
+		F1: {"E02"}, F2: {"E07"}, F4: {"E02"}, I1: {"E07"}, I5: {"E36b"}, PaidTwice: {"E21"}, Backfill: {"E07"}, I4: nil, F6: nil, Restated: {"E02"}}},
+	"BACKFILL": {"补单", "back-fill the order", "", false, map[Code][]string{F1: {"E03"}, Backfill: {"J02"}}},
+	"HIS_BOOKS": {"HIS 已补记", "HIS has booked it", "", false, map[Code][]string{
+		F2: {"J02"}, I1: {"J02"}, I5: {"J02"}, PaidTwice: {"J02"}}},
+	"LINK":           {"确认同笔，补写单号", "confirm the link", "", false, map[Code][]string{I7: {"J02"}, I8: {"E37", "J02"}}},
+	"HIS_VOIDS":      {"HIS 作废", "HIS voids the bill", "", false, map[Code][]string{F3: {"E14"}, F4: {"E14"}, F5: {"E19"}, I2: nil, I3: nil, I5: nil, I6: nil, Restated: {"E14"}}},
+	"CASH_PAID":      {"患者窗口补交现金", "the patient paid cash", "", false, map[Code][]string{F3: {"E13"}}},
+	"HOSPITAL_BEARS": {"医院承担", "the hospital bears it", "", false, map[Code][]string{F3: {"E14"}, F4: {"E14"}, F5: {"E19"}}},
+	"PLATFORM_BEARS": {"平台承担（核销）", "the platform bears it (write-off)", "", false, map[Code][]string{
+		F3: {"E14", "E15a"}, F4: {"E14", "E15a"}, I2: {"E08a"}, I3: {"E09"}}},
+	"FOREIGN":       {"非本平台交易", "another business of the hospital", "the owner, --detail NAME", false, map[Code][]string{F1: {"E04"}}},
+	"OWNER_UNKNOWN": {"无主长款转医院", "owner never found: to the hospital", "", false, map[Code][]string{F1: {"E05"}, F4: {"E05"}}},
+	"ACCEPT_FEE":    {"接受手续费差额", "accept the fee difference", "", false, map[Code][]string{F7: {"E24+J04"}}},
+	"DISPUTE_FEE":   {"手续费争议", "dispute the fee", "", true, map[Code][]string{F7: {"E25"}}},
+	"FEE_CREDITED":  {"渠道已返还", "the channel credited the fee", "", false, map[Code][]string{F7: {"E26"}}},
+	"CANCEL":        {"取消平台记录", "cancel the platform's record", "", false, map[Code][]string{Phantom: {"E34b"}}},
+	"IDENTIFIED":    {"认领为结算款", "identified as a settlement in transit", "the settlement, --detail stl_…", false, map[Code][]string{BankUnidentified: {"E30b"}, BankOver: {"E30b"}}},
+	"NOTED":         {"已知悉（不涉及资金）", "noted, no money", "", false, nil},
+}
+
+// resolutionsOf lists what may settle the case, by name.
+func resolutionsOf(c *Case) []string {
+	var out []string
+	for name, r := range resolutions {
+		if _, ok := r.by[c.Code]; ok || name == "NOTED" {
+			out = append(out, name)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+// entries builds the journals of the proposed resolution, and what of the
+// hospital's pending payable they prove.
+func (d *decision) entries(ctx context.Context, tx pgx.Tx, c *Case) ([]ledger.Entry, ledger.Money, error) {
+	journals := resolutions[c.Resolution].by[c.Code]
+	if c.Code == Phantom && c.Kind != channels.Pay {
+		journals = []string{"-J18"}
+	}
+	if c.Code == I7 && c.Kind != channels.Pay {
+		journals = nil // the money is final on both sides: only the number was lost
+	}
+	if c.Code == I5 && (c.Amount < 0 || c.Kind != channels.Pay) && c.Resolution != "HIS_VOIDS" {
+		return nil, 0, ErrResolution.Because("resolution", "HIS has booked more than was paid: there is nothing to refund, HIS corrects it")
+	}
+	amount, err := d.amount(ctx, tx, c)
+	if err != nil {
+		return nil, 0, err
+	}
+	var out []ledger.Entry
+	var proved ledger.Money
+	for _, name := range journals {
+		e, err := d.entry(c, name, amount)
+		if err != nil {
+			return nil, 0, err
+		}
+		out = append(out, e)
+		switch name {
+		case "J02", "E05":
+			proved += amount
+		case "E19":
+			proved -= amount
+		}
+	}
+	return out, proved, nil
+}
+
+// amount is what the resolution moves: the open amount of the case where it has
+// suspense, else the difference itself.
+func (d *decision) amount(ctx context.Context, tx pgx.Tx, c *Case) (ledger.Money, error) {
+	open, err := suspense(ctx, tx, d.dir, c)
+	if err != nil {
+		return 0, err
+	}
+	for _, s := range open {
+		if s.Fen > 0 {
+			return s.Fen, nil
+		}
+	}
+	return c.Amount.Abs(), nil
+}
+
+func (d *decision) entry(c *Case, name string, amount ledger.Money) (ledger.Entry, error) {
+	e := clearing.Event{Day: d.today, Amount: amount, Order: c.OrderNo, Refund: c.RefundNo, Case: c.ID, BankRef: c.BankRef,
+		Maker: c.Maker, Checker: d.Who}
+	if m, ok := d.dir.Merchant(c.Channel, c.MerchantNo); ok {
+		e.Merchant = m
+	}
+	if h, ok := d.dir.Hospital(c.Hospital); ok {
+		e.Hospital = h
+	}
+	if c.Kind == kindBank {
+		e.Merchant = nil
+		if bank, ok := d.dir.Bank(c.Hospital, c.OrderNo); ok {
+			e.Bank = bank
+		}
+	}
+	if e.Refund == "" && strings.HasPrefix(name, "E") {
+		e.Refund = "rf_" + strings.TrimPrefix(c.ID, "case_") // the debt, until the refund is sent
+	}
+	detail, _, _ := strings.Cut(c.Reason, " ")
+	e.Owner, e.Settlement = detail, detail
+	if c.Code == F7 {
+		e.Amount, e.Fee = 0, amount
+	}
+	if name == "E37" {
+		e.Cashier = "HIS"
+	}
+	if turned, ok := strings.CutPrefix(name, "-"); ok {
+		straight, err := clearing.NewEntry(e, turned)
+		if err != nil {
+			return ledger.Entry{}, err
+		}
+		return straight.Reverse(ledger.EntryID{}, straight.Head())
+	}
+	out, err := clearing.NewEntry(e, strings.Split(name, "+")...)
+	if err != nil {
+		return ledger.Entry{}, ErrResolution.Because("resolution", "%s: %v", c.Resolution, err)
+	}
+	return out, nil
+}
+
+// suspense is where the open amount of a case rests (spec/accounting.md 3.5): by
+// case on 1221, 2241 and 1222, by order on 2204, by refund on 2205, by bank
+// reference on 2243. A case of two hospitals carries on both.
+func suspense(ctx context.Context, tx pgx.Tx, dir *clearing.Directory, c *Case) ([]Suspense, error) {
+	type place struct {
+		account ledger.Account
+		ref     string
+	}
+	var places []place
+	for i := range dir.Hospitals {
+		h := dir.Hospitals[i].Code
+		if h == c.Hospital || c.Code == F9 {
+			places = append(places, place{clearing.Short(h), c.ID}, place{clearing.Long(h), c.ID}, place{clearing.Dispute(h), c.ID})
+		}
+	}
+	switch c.Code {
+	case F2, I1, Backfill, PaidTwice, Phantom, I7, I8, I5:
+		if c.Kind == channels.Pay {
+			places = append(places, place{clearing.AwaitingHIS(c.Hospital), c.OrderNo})
+		}
+	case F6, I4:
+		if m, ok := dir.Merchant(c.Channel, c.MerchantNo); ok {
+			places = append(places, place{clearing.RefundOwed(m), c.RefundNo})
+		}
+	case BankUnidentified, BankOver:
+		for i := range dir.Banks {
+			if dir.Banks[i].Hospital == c.Hospital {
+				places = append(places, place{clearing.Unidentified(&dir.Banks[i]), c.BankRef})
+			}
+		}
+	}
+	var out []Suspense
+	for _, p := range places {
+		items, err := ledger.OpenItems(ctx, tx, p.account.ID(), p.ref)
+		if err != nil {
+			return nil, fmt.Errorf("read the suspense of %s: %w", c.ID, err)
+		}
+		for _, item := range items {
+			if item.Amount() != 0 {
+				out = append(out, Suspense{p.account, p.ref, item.Amount()})
+			}
+		}
+	}
+	return out, nil
+}
+
+// suspenses prints amounts and accounts.
+type suspenses []Suspense
+
+// String prints "6.00 on 2241.H1 under case_…".
+func (s suspenses) String() string {
+	parts := make([]string, len(s))
+	for i, x := range s {
+		parts[i] = fmt.Sprintf("%s on %s under %s", x.Fen, x.Account, x.Ref)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// afterPosting is what is left of the open amounts once the entries are posted.
+func afterPosting(open []Suspense, entries []ledger.Entry) suspenses {
+	var left suspenses
+	for _, s := range open {
+		for _, e := range entries {
+			for _, p := range e.Postings() {
+				grow, shrink := p.Debit, p.Credit
+				if s.Account.Type().NormalSide() == ledger.Credit {
+					grow, shrink = shrink, grow
+				}
+				if grow.Account == s.Account.ID() && grow.Ref == s.Ref {
+					s.Fen += p.Amount
+				}
+				if shrink.Account == s.Account.ID() && shrink.Ref == s.Ref {
+					s.Fen -= p.Amount
+				}
+			}
+		}
+		if s.Fen != 0 {
+			left = append(left, s)
+		}
+	}
+	return left
+}

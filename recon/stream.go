@@ -1,0 +1,348 @@
+package recon
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"strings"
+
+	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/clearing"
+	"github.com/clearward/clearward/ledger"
+	"github.com/clearward/clearward/ledger/db"
+	"github.com/jackc/pgx/v5"
+)
+
+// errStop ends a stream whose reader has heard enough.
+var errStop = errors.New("recon: stream stopped")
+
+// source is one sorted stream of lines, read one ahead.
+type source struct {
+	next func() (*Line, bool)
+	stop func()
+	head *Line
+	err  error
+}
+
+// open starts reading lines in a read-only transaction of its own, so that a day
+// of any size passes through in constant memory.
+func open(ctx context.Context, d *db.DB, read func(ctx context.Context, tx pgx.Tx, emit func(*Line) error) error) *source {
+	s := &source{}
+	seq := func(yield func(*Line) bool) {
+		err := d.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+			return read(ctx, tx, func(l *Line) error {
+				if !yield(l) {
+					return errStop
+				}
+				return nil
+			})
+		})
+		if err != nil && !errors.Is(err, errStop) {
+			s.err = err
+		}
+	}
+	s.next, s.stop = iter.Pull(iter.Seq[*Line](seq))
+	s.advance()
+	return s
+}
+
+func (s *source) advance() {
+	l, ok := s.next()
+	if !ok {
+		s.head = nil
+		return
+	}
+	s.head = l
+}
+
+// groups merges sorted sources by order number and hands each order's lines to
+// take: platform first, then channel, then HIS, as matchOrder expects. The slice
+// is reused for the next order.
+func groups(sources []*source, take func(orderNo string, lines []Line) error) error {
+	defer func() {
+		for _, s := range sources {
+			s.stop()
+		}
+	}()
+	var lines []Line
+	for {
+		least, found := "", false
+		for _, s := range sources {
+			if s.err != nil {
+				return s.err
+			}
+			if s.head != nil && (!found || s.head.OrderNo < least) {
+				least, found = s.head.OrderNo, true
+			}
+		}
+		if !found {
+			return nil
+		}
+		lines = lines[:0]
+		for _, s := range sources {
+			for s.head != nil && s.head.OrderNo == least {
+				lines = append(lines, *s.head)
+				s.advance()
+			}
+			if s.err != nil {
+				return s.err
+			}
+		}
+		if err := take(least, lines); err != nil {
+			return err
+		}
+	}
+}
+
+// fixed is a source of lines that are in memory already.
+func fixed(lines []Line) *source {
+	slices.SortStableFunc(lines, func(a, b Line) int { return strings.Compare(a.OrderNo, b.OrderNo) })
+	at := 0
+	s := &source{stop: func() {}}
+	s.next = func() (*Line, bool) {
+		if at == len(lines) {
+			return nil, false
+		}
+		at++
+		return &lines[at-1], true
+	}
+	s.advance()
+	return s
+}
+
+// platformLine turns a leg of the platform into the form of matching.
+func platformLine(leg *clearing.Leg) *Line {
+	l := &Line{
+		Side: Platform, Kind: leg.Kind, Status: leg.Status, Final: !leg.ChannelSuccessAt.IsZero(),
+		Hospital: leg.Hospital, Channel: leg.Channel, MerchantNo: leg.MerchantNo,
+		OrderNo: leg.OrderNo, RefundNo: leg.RefundNo, TradeNo: leg.TradeNo, BillNo: leg.BillNo, Patient: leg.Patient,
+		Amount: leg.Amount, Settle: leg.Settle, Fee: leg.Fee, At: leg.OccurredAt, Day: leg.Day,
+	}
+	if l.Final && leg.Kind == channels.Pay {
+		l.At = leg.ChannelSuccessAt
+	}
+	return l
+}
+
+// electronic says whether a HIS row names a payment channel as its tender.
+func electronic(l *Line) bool {
+	return l.Channel == channels.WeChat || l.Channel == channels.Alipay || l.Channel == channels.UnionPay
+}
+
+// sources opens every stream of the hospital's day.
+func (h *hospitalRun) sources(ctx context.Context) []*source {
+	var platform, bills []*source
+	for _, m := range h.merchants {
+		platform = append(platform, open(ctx, h.engine.DB, func(ctx context.Context, tx pgx.Tx, emit func(*Line) error) error {
+			q := clearing.LegQuery{Hospital: h.hospital.Code, Channel: m.Channel, MerchantNo: m.No, Day: h.day}
+			return clearing.StreamLegs(ctx, tx, q, func(leg *clearing.Leg) error { return emit(platformLine(leg)) })
+		}))
+		bills = append(bills, open(ctx, h.engine.DB, func(ctx context.Context, tx pgx.Tx, emit func(*Line) error) error {
+			return StreamBill(ctx, tx, h.hospital.Code, m.Channel, m.No, h.day, emit)
+		}))
+	}
+	his := open(ctx, h.engine.DB, func(ctx context.Context, tx pgx.Tx, emit func(*Line) error) error {
+		return StreamHIS(ctx, tx, h.hospital.Code, h.day, func(l *Line) error {
+			if electronic(l) {
+				return emit(l)
+			}
+			if l.Kind == channels.Pay && l.OrderNo == "" {
+				h.cash = append(h.cash, *l)
+			}
+			return nil
+		})
+	})
+	all := append([]*source{h.priors(ctx), fixed(h.carriedLines(Platform))}, platform...)
+	all = append(append(all, fixed(h.carriedLines(Channel))), bills...)
+	return append(all, fixed(h.carriedLines(HIS)), his)
+}
+
+// carriedLines are the lines of one side that are open from, or were matched
+// with, another day.
+func (h *hospitalRun) carriedLines(side Side) []Line {
+	var lines []Line
+	for _, row := range h.carried {
+		for _, l := range row.kept {
+			if l.Side == side && l.Day != h.day {
+				l.carried = true
+				lines = append(lines, l)
+			}
+		}
+	}
+	for _, row := range h.crossed {
+		for _, l := range row.kept {
+			if l.Side == side && l.Day != h.day {
+				l.carried = true
+				lines = append(lines, l)
+			}
+		}
+	}
+	return lines
+}
+
+// Stats are the counts and sums of one merchant number's day.
+type Stats struct {
+	HIS       Total        `json:"his"`
+	Platform  Total        `json:"platform"`
+	Channel   Total        `json:"channel"`
+	Info      Total        `json:"matched_info"`
+	Funds     Total        `json:"matched_funds"`
+	All       Total        `json:"matched_all"`
+	Suggested ledger.Money `json:"suggested_fen"` // HIS rows that a suggestion ties, signed as HIS − nothing
+	Cases     ledger.Money `json:"cases_fen"`
+	Pending   ledger.Money `json:"pending_fen"`
+	CarriedIn ledger.Money `json:"carried_in_fen"`
+	Foreign   ledger.Money `json:"foreign_fen"`
+	Coupons   ledger.Money `json:"coupons_fen"`
+	Fees      ledger.Money `json:"fees_fen"` // billed less returned
+	StandIn   bool         `json:"stand_in"` // a side was not complete, the platform's figure stood in
+}
+
+// Total is how often and how much, payments apart from refunds and reversals.
+type Total struct {
+	Pays    int          `json:"pays"`
+	PayFen  ledger.Money `json:"pay_fen"`
+	Backs   int          `json:"refunds"`
+	BackFen ledger.Money `json:"refund_fen"`
+}
+
+func (t *Total) add(kind channels.Kind, fen ledger.Money) {
+	if kind == channels.Pay {
+		t.Pays++
+		t.PayFen += fen
+	} else {
+		t.Backs++
+		t.BackFen += fen
+	}
+}
+
+// Net is payments less refunds and reversals.
+func (t Total) Net() ledger.Money { return t.PayFen - t.BackFen }
+
+// Proof is what the sides differ by less what the items explain: zero, or the
+// run is not published (S11).
+func (s *Stats) Proof() ledger.Money {
+	return s.Channel.Net() - s.HIS.Net() - s.Suggested - s.Foreign - (s.Cases + s.Pending - s.CarriedIn)
+}
+
+// count adds a leg to the counts and sums of its merchant number: lines of this
+// day only. A leg whose channel row stands under another number of the hospital
+// (F9) counts there on the channel's side, and both proofs show it.
+func (h *hospitalRun) count(leg *Leg) {
+	home := h.statsOf(leg.Channel, leg.MerchantNo)
+	far := home
+	if leg.bill != nil {
+		far = h.statsOf(leg.bill.Channel, leg.bill.MerchantNo)
+	}
+	for one := range leg.all() {
+		h.told += one.lineCount()
+	}
+	fresh, seen := leg.fresh()
+	linked := leg.Code == I7 || leg.Code == I8 || leg.Code == F12
+	if seen[HIS] && linked {
+		home.Suggested += leg.sign() * fresh[HIS]
+	} else if seen[HIS] {
+		home.HIS.add(leg.Kind, fresh[HIS])
+	}
+	if seen[Platform] {
+		home.Platform.add(leg.Kind, fresh[Platform])
+	}
+	if seen[Channel] {
+		far.Channel.add(leg.Kind, fresh[Channel])
+		far.Fees += leg.sign() * leg.bill.Fee
+		far.Coupons += leg.sign() * (leg.bill.Amount - leg.bill.Settle)
+	}
+	home.matched(leg, linked)
+	home.StandIn = home.StandIn || leg.Said[HIS].StandIn || leg.Said[Channel].StandIn
+	h.explain(leg, home, far, leg.sign()*fresh[HIS], leg.sign()*fresh[Channel])
+}
+
+// explain adds what the verdict says of the difference to the proof.
+func (h *hospitalRun) explain(leg *Leg, home, far *Stats, his, channel ledger.Money) {
+	switch {
+	case leg.Code == F11:
+		far.Foreign += channel
+	case leg.Code == F9 && home != far:
+		home.Cases -= his
+		far.Cases += channel
+	case leg.Code == Pending:
+		home.Pending += leg.D
+		home.CarriedIn += leg.before(h.day, channel-his)
+	default:
+		home.Cases += leg.D
+		home.CarriedIn += leg.before(h.day, channel-his)
+	}
+}
+
+// before is what other days had left open of the leg when this day's lines came.
+func (leg *Leg) before(day ledger.Day, fresh ledger.Money) ledger.Money {
+	switch {
+	case leg.row == nil:
+		return 0
+	case leg.Day == day && leg.row.Touched != day:
+		return leg.D - fresh // another day's run has completed it
+	case leg.row.Touched == day:
+		return leg.row.Before
+	}
+	return leg.row.D
+}
+
+// lineCount is how many lines of this day the leg speaks of, repeated ones too.
+func (leg *Leg) lineCount() int {
+	n := 0
+	for i := range leg.Lines {
+		if l := &leg.Lines[i]; !l.carried && (l.Side != HIS || electronic(l)) {
+			n++
+		}
+	}
+	for i := 1; i < len(leg.Dups); i += 2 {
+		if !leg.Dups[i].carried {
+			n++
+		}
+	}
+	return n
+}
+
+// fresh is what the lines of this day say, by side.
+func (leg *Leg) fresh() (fen [sides]ledger.Money, seen [sides]bool) {
+	for one := range leg.all() {
+		for i := range one.Lines {
+			l := &one.Lines[i]
+			if l.carried || !l.moved() {
+				continue
+			}
+			sign := ledger.Money(1)
+			if (l.Kind == channels.Pay) != (leg.Kind == channels.Pay) {
+				sign = -1 // a void inside a group
+			}
+			fen[l.Side] += sign * l.Amount
+			seen[l.Side] = true
+		}
+	}
+	return fen, seen
+}
+
+// moved says whether the line moved money: a failed attempt and a refund that
+// the channel could not deliver did not.
+func (l *Line) moved() bool {
+	return l.Status == channels.Success || l.Side == Channel && l.Status == channels.Processing
+}
+
+func (s *Stats) matched(leg *Leg, linked bool) {
+	h, p, c := leg.Said[HIS], leg.Said[Platform], leg.Said[Channel]
+	if !leg.Fresh || !p.Present {
+		return
+	}
+	info := h.Present && !h.StandIn && h.Fen == p.Fen && !linked
+	funds := c.Present && !c.StandIn && c.Fen == p.Fen
+	if info {
+		s.Info.add(leg.Kind, p.Fen)
+	}
+	if funds {
+		s.Funds.add(leg.Kind, p.Fen)
+	}
+	if info && funds {
+		s.All.add(leg.Kind, p.Fen)
+	}
+}
