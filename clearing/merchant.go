@@ -10,6 +10,7 @@ package clearing
 
 import (
 	"slices"
+	"time"
 
 	"github.com/clearward/clearward/ledger"
 )
@@ -99,16 +100,19 @@ type Counterparty struct {
 	Account string // "" where the name alone decides
 }
 
-// Calendar knows the days on which banks do not work.
+// Calendar knows the days on which banks work.
 type Calendar struct {
-	holidays map[ledger.Day]bool
+	days map[ledger.Day]bool // where it differs from the day of the week
 }
 
-// WorkingDay says whether banks work on the day: Monday to Friday, less the
-// holidays named by setup.
+// WorkingDay says whether banks work on the day: Monday to Friday, but for the
+// holidays and the working weekends (调休) that setup named.
 func (c Calendar) WorkingDay(d ledger.Day) bool {
+	if working, named := c.days[d]; named {
+		return working
+	}
 	weekday := d.Start().Weekday()
-	return weekday != 0 && weekday != 6 && !c.holidays[d]
+	return weekday != time.Sunday && weekday != time.Saturday
 }
 
 // NextWorkingDay returns the first working day after d.

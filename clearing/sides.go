@@ -65,7 +65,7 @@ func refundOwed(p *page) ledger.Leg  { return p.item(RefundOwed(p.ofMerchant()),
 func feeOwed(p *page) ledger.Leg { return FeeOwed(p.ofMerchant(), p.bearer()).For("") }
 func otherFeeOwed(p *page) ledger.Leg {
 	m := p.ofOtherMerchant()
-	return FeeOwed(m, m.bearerOn(p.Day)).For("")
+	return FeeOwed(m, m.BearerOn(p.Day)).For("")
 }
 func channelFee(p *page) ledger.Leg { return ChannelFee(p.ofMerchant().Channel).For("") }
 

@@ -1,0 +1,188 @@
+package clearing
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/ledger"
+)
+
+// Leg is a payment, a refund or a reversal (撤销) as the platform tells it.
+type Leg struct {
+	Kind             channels.Kind
+	Hospital         string
+	Channel          string
+	MerchantNo       string
+	OrderNo          string
+	RefundNo         string // "" on a payment; on a reversal the order number
+	TradeNo          string // the channel's number of the payment
+	BillNo           string // his_bill_no: the first bill that the payment was for
+	BizType          string
+	Terminal         string
+	Patient          string       // opaque keyed reference
+	Amount           ledger.Money // order amount before coupons; refunds: what was asked back
+	Settle           ledger.Money // what the channel settles or takes back, 0 where it failed
+	Fee              ledger.Money // accrued on a payment, given back on a refund
+	OccurredAt       time.Time
+	ChannelSuccessAt time.Time // zero where the channel gave none
+	Status           channels.Status
+	Final            bool       // the channel's own success is known
+	Day              ledger.Day // fund day: a payment's success, a refund's acceptance
+}
+
+// fundDay dates the leg where the money moved: a payment by the channel's own
+// success time where it gave one, a refund by its acceptance, on which the
+// channel takes the money.
+func (l *Leg) fundDay() ledger.Day {
+	if l.Kind == channels.Pay && !l.ChannelSuccessAt.IsZero() {
+		return ledger.DayOf(l.ChannelSuccessAt)
+	}
+	return ledger.DayOf(l.OccurredAt)
+}
+
+// number is the leg's own number: of the refund, else of the order.
+func (l *Leg) number() string {
+	if l.Kind == channels.Pay {
+		return l.OrderNo
+	}
+	return l.RefundNo
+}
+
+// told is the leg as the business app told it, in the form whose hash proves
+// that a row imported twice is the same row.
+type told struct {
+	Hospital         string `json:"hospital"`
+	MerchantNo       string `json:"merchant_no"`
+	Channel          string `json:"channel"`
+	Kind             string `json:"kind"`
+	OrderNo          string `json:"order_no"`
+	RefundNo         string `json:"refund_no"`
+	TradeNo          string `json:"channel_trade_no"`
+	Amount           int64  `json:"amount_fen"`
+	OccurredAt       int64  `json:"occurred_at"` // seconds since 1970
+	Status           string `json:"status"`
+	BillNo           string `json:"his_bill_no"`
+	BizType          string `json:"biz_type"`
+	Terminal         string `json:"terminal"`
+	Settle           int64  `json:"settle_fen"`
+	ChannelSuccessAt int64  `json:"channel_success_at"` // seconds since 1970, 0 for none
+	Patient          string `json:"patient_ref"`
+}
+
+// told returns what the business app said, without what we computed.
+func (l *Leg) told() told {
+	t := told{
+		Hospital: l.Hospital, MerchantNo: l.MerchantNo, Channel: l.Channel, Kind: string(l.Kind), OrderNo: l.OrderNo, RefundNo: l.RefundNo,
+		TradeNo: l.TradeNo, Amount: int64(l.Amount), OccurredAt: l.OccurredAt.Unix(), Status: string(l.Status), BillNo: l.BillNo,
+		BizType: l.BizType, Terminal: l.Terminal, Settle: int64(l.Settle), Patient: l.Patient,
+	}
+	if !l.ChannelSuccessAt.IsZero() {
+		t.ChannelSuccessAt = l.ChannelSuccessAt.Unix()
+	}
+	return t
+}
+
+// canon is the canonical form of the leg, version 1.
+func (l *Leg) canon() []byte {
+	text, err := json.Marshal(l.told())
+	if err != nil {
+		panic(err) // texts and numbers always encode
+	}
+	return text
+}
+
+// digest is a number that changes with everything reconciliation reads.
+func (l *Leg) digest(canon []byte) int64 {
+	sum := sha256.Sum256(fmt.Appendf(canon, " fee %d", int64(l.Fee)))
+	return int64(binary.BigEndian.Uint64(sum[:]))
+}
+
+// LegQuery names the legs to read: those of a merchant number's fund day, or
+// those of one hospital with these order numbers or these bill numbers.
+type LegQuery struct {
+	Hospital            string
+	Channel, MerchantNo string
+	Day                 ledger.Day
+	OrderNos, BillNos   []string
+}
+
+const legColumns = `, hospital, channel, merchant_no, order_no, trade_no, bill_no, biz_type, terminal, patient_ref,
+	amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at, status, fund_day`
+
+// The order is that of the bytes of the order number, as all sides of a match
+// are sorted.
+const legOrder = ` ORDER BY order_key, kind, refund_no`
+
+const legsOf = `
+	SELECT kind, refund_no` + legColumns + ` FROM (
+		SELECT convert_to(order_no, 'UTF8') AS order_key, 'PAY' AS kind, '' AS refund_no` + legColumns + ` FROM payments
+		WHERE hospital = $1 AND %[1]s
+		UNION ALL
+		SELECT convert_to(order_no, 'UTF8') AS order_key, kind, refund_no` + legColumns + ` FROM refunds
+		WHERE hospital = $1 AND %[1]s
+	) AS legs` + legOrder
+
+var (
+	legsOfDay    = fmt.Sprintf(legsOf, `channel = $2 AND merchant_no = $3 AND fund_day = $4`)
+	legsOfOrders = fmt.Sprintf(legsOf, `order_no = ANY($2::text[])`)
+	legsOfBills  = fmt.Sprintf(legsOf, `bill_no = ANY($2::text[])`)
+)
+
+// StreamLegs reads the platform's legs one by one, sorted by the bytes of the
+// order number, then kind and refund number. The leg handed to emit is reused.
+func StreamLegs(ctx context.Context, tx pgx.Tx, q LegQuery, emit func(*Leg) error) error {
+	sql, args := legsOfDay, []any{q.Hospital, q.Channel, q.MerchantNo, q.Day}
+	switch {
+	case q.OrderNos != nil:
+		sql, args = legsOfOrders, []any{q.Hospital, q.OrderNos}
+	case q.BillNos != nil:
+		sql, args = legsOfBills, []any{q.Hospital, q.BillNos}
+	}
+	rows, err := tx.Query(ctx, sql, args...)
+	if err != nil {
+		return fmt.Errorf("read platform legs: %w", err)
+	}
+	if err := scanLegs(rows, emit); err != nil {
+		return fmt.Errorf("read platform legs: %w", err)
+	}
+	return nil
+}
+
+// scanLegs reads kind, refund_no and legColumns. The leg is reused.
+func scanLegs(rows pgx.Rows, emit func(*Leg) error) error {
+	var leg Leg
+	var successAt *time.Time
+	_, err := pgx.ForEachRow(rows, []any{&leg.Kind, &leg.RefundNo, &leg.Hospital, &leg.Channel, &leg.MerchantNo, &leg.OrderNo, &leg.TradeNo,
+		&leg.BillNo, &leg.BizType, &leg.Terminal, &leg.Patient, &leg.Amount, &leg.Settle, &leg.Fee, &leg.OccurredAt, &successAt,
+		&leg.Status, &leg.Day}, func() error {
+		leg.Final, leg.ChannelSuccessAt = successAt != nil, time.Time{}
+		if successAt != nil {
+			leg.ChannelSuccessAt = *successAt
+		}
+		return emit(&leg)
+	})
+	return err
+}
+
+// LegsDigest is a text that changes whenever the legs of a merchant number's
+// fund day do: their number, and the sum of a hash of each.
+func LegsDigest(ctx context.Context, tx pgx.Tx, hospital, channel, merchantNo string, day ledger.Day) (string, error) {
+	var digest string
+	err := tx.QueryRow(ctx, `
+		SELECT COUNT(*)::TEXT || ':' || COALESCE(SUM(digest), 0)::TEXT FROM (
+			SELECT digest FROM payments WHERE hospital = $1 AND channel = $2 AND merchant_no = $3 AND fund_day = $4
+			UNION ALL
+			SELECT digest FROM refunds WHERE hospital = $1 AND channel = $2 AND merchant_no = $3 AND fund_day = $4
+		) AS legs`, hospital, channel, merchantNo, day).Scan(&digest)
+	if err != nil {
+		return "", fmt.Errorf("digest of platform legs: %w", err)
+	}
+	return digest, nil
+}
