@@ -82,7 +82,7 @@ type tradeReader struct {
 	part    string
 	current bool           // the layout of today, with 订单金额 and 申请退款金额
 	at      [tradeCols]int // -1 where the layout has no such column
-	present []int // the amounts that the layout has
+	present []int          // the amounts that the layout has
 	amounts [amountCols]ledger.Money
 	sums    [amountCols]ledger.Money
 
