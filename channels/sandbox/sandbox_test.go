@@ -649,3 +649,42 @@ func BenchmarkGenerate(b *testing.B) {
 		}
 	}
 }
+
+// Every row of a WeChat bill charges rate × settlement amount, half-up to the
+// fen, but for the planted fees and for refunds that find too little left.
+func TestFeesFollowTheRuleButWherePlanted(t *testing.T) {
+	dir, plan := generate(t, Config{Seed: 31, Payments: 8000, Hospitals: 4})
+	planted := map[string]bool{}
+	for _, c := range plan.Days[0].Cases {
+		if c.Code == "F7" {
+			planted[c.OrderNo+c.RefundNo] = true
+		}
+	}
+	capped := 0
+	for _, f := range plan.Days[0].Files {
+		if f.Source+f.Channel != SourceTrade+"WECHAT" {
+			continue
+		}
+		for _, r := range ticked(t, filepath.Join(dir, f.Path)).rows {
+			base, refund, key := fen(t, r["应结订单金额"]), r["商户退款单号"], r["商户订单号"]
+			if refund != "0" {
+				base, key = fen(t, r["退款金额"]), key+refund
+			}
+			rate := fen(t, strings.TrimSuffix(r["费率"], "%"))
+			rule, fee := (base*rate*2+10_000)/20_000, fen(t, r["手续费"])
+			switch {
+			case rule == max(fee, -fee):
+				if planted[key] {
+					t.Errorf("F7 on %s is not there", key)
+				}
+			case refund != "0" && -fee < rule && !planted[key]:
+				capped++
+			case !planted[key]:
+				t.Errorf("row %s: fee %d, the rule says %d", key, fee, rule)
+			}
+		}
+	}
+	if capped == 0 || capped > plan.Days[0].CappedFees {
+		t.Errorf("%d refunds return less than the rule, the plan says %d in all", capped, plan.Days[0].CappedFees)
+	}
+}
