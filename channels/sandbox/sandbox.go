@@ -8,7 +8,7 @@
 // shares nothing with matching or clearing, neither fee arithmetic nor sums, so
 // that the plan is an independent witness. The same Config gives the same bytes.
 //
-// Memory does not grow with the number of payments: each one is drawn from the
+// Memory hardly grows with the number of payments: each one is drawn from the
 // seed and its number when it is due, a refund to come is 16 bytes, and only
 // planted faults are kept whole.
 package sandbox
