@@ -100,6 +100,7 @@ func TestPortableSQLIsNotRefused(t *testing.T) {
 		`SELECT id FROM a ORDER BY id FOR UPDATE OF a SKIP LOCKED`,
 		`INSERT INTO a (id, doc) SELECT x, y::jsonb FROM unnest($1::int8[], $2::text[]) AS t (x, y) ON CONFLICT (id) DO UPDATE SET doc = EXCLUDED.doc`,
 		`WITH x AS (UPDATE a SET b = 1 RETURNING id), y AS (SELECT id FROM c FOR UPDATE) INSERT INTO d (id) SELECT id FROM x ON CONFLICT (id) DO UPDATE SET id = d.id`,
+		`ON CONFLICT (file, row_no) DO NOTHING RETURNING file`,
 		`CREATE TRIGGER t BEFORE UPDATE OR DELETE ON a FOR EACH ROW EXECUTE FUNCTION f()`,
 		`CREATE OR REPLACE FUNCTION f() RETURNS TRIGGER AS $$ BEGIN RAISE EXCEPTION 'entries are never changed; PERFORM a reversal'; END; $$ LANGUAGE plpgsql`,
 		`CREATE UNIQUE INDEX i ON a (b, c) INCLUDE (d) WHERE e IS NOT NULL`,
