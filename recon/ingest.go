@@ -3,11 +3,13 @@ package recon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/clearward/clearward/ledger/db"
 )
@@ -54,16 +56,25 @@ func Ingest(ctx context.Context, d *db.DB, records []FeedRecord, now time.Time) 
 			return err
 		}
 	}
-	return d.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		in := ingestion{tx: tx, now: now, touched: map[int64]bool{}, slices: map[Slice]bool{}}
-		return in.run(ctx, records)
-	})
+	try := func(ask bool) error {
+		return d.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+			in := ingestion{tx: tx, now: now, ask: ask, touched: map[int64]bool{}, slices: map[Slice]bool{}}
+			return in.run(ctx, records)
+		})
+	}
+	err := try(false)
+	var taken *pgconn.PgError
+	if errors.As(err, &taken) && taken.Code == "23505" {
+		return try(true) // some line came before
+	}
+	return err
 }
 
 // ingestion is one transaction's work.
 type ingestion struct {
 	tx      pgx.Tx
 	now     time.Time
+	ask     bool // whether a line is there already, of each
 	files   map[int64]*file
 	touched map[int64]bool // files that may be complete now
 	slices  map[Slice]bool // slices in which another file may count now
@@ -196,7 +207,7 @@ func (in *ingestion) begin(ctx context.Context, id int64, s Slice) error {
 
 // store writes the lines that are not there yet and counts them to their files.
 func (in *ingestion) store(ctx context.Context, lines *lineBatch) error {
-	added, err := lines.insert(ctx, in.tx)
+	added, err := lines.insert(ctx, in.tx, in.ask)
 	if err != nil {
 		return err
 	}
