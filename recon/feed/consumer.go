@@ -283,10 +283,13 @@ func closeReader(reader *kafka.Reader) {
 
 // CaughtUp waits until everything that stood in the feed topics when it was
 // called is stored and committed.
-func (c *Consumer) CaughtUp(ctx context.Context) error {
+func (c *Consumer) CaughtUp(ctx context.Context) error { return c.kafka.CaughtUp(ctx) }
+
+// CaughtUp waits for the consumers of another process too.
+func (k Kafka) CaughtUp(ctx context.Context) error {
 	goals := map[string]map[int]int64{}
 	for _, topic := range consumed {
-		first, next, err := c.kafka.bounds(ctx, topic)
+		first, next, err := k.bounds(ctx, topic)
 		if err != nil {
 			return err
 		}
@@ -298,7 +301,7 @@ func (c *Consumer) CaughtUp(ctx context.Context) error {
 		goals[topic] = next
 	}
 	for wait := 5 * time.Millisecond; ; wait = min(2*wait, 50*time.Millisecond) {
-		left, err := c.behind(ctx, goals)
+		left, err := k.behind(ctx, goals)
 		if left == 0 && err == nil {
 			return nil
 		}
@@ -309,7 +312,7 @@ func (c *Consumer) CaughtUp(ctx context.Context) error {
 }
 
 // behind counts the messages before the goals that are not committed.
-func (c *Consumer) behind(ctx context.Context, goals map[string]map[int]int64) (int64, error) {
+func (k Kafka) behind(ctx context.Context, goals map[string]map[int]int64) (int64, error) {
 	var left int64
 	for topic, next := range goals {
 		if len(next) == 0 {
@@ -319,9 +322,9 @@ func (c *Consumer) behind(ctx context.Context, goals map[string]map[int]int64) (
 		for partition := range next {
 			ask = append(ask, partition)
 		}
-		name := c.kafka.topic(topic)
-		answer, err := c.kafka.client().OffsetFetch(ctx, &kafka.OffsetFetchRequest{
-			GroupID: c.kafka.group(topic), Topics: map[string][]int{name: ask},
+		name := k.topic(topic)
+		answer, err := k.client().OffsetFetch(ctx, &kafka.OffsetFetchRequest{
+			GroupID: k.group(topic), Topics: map[string][]int{name: ask},
 		})
 		if err == nil {
 			err = answer.Error

@@ -59,7 +59,6 @@ type rig struct {
 	db       *db.DB
 	producer *Producer
 	consumer *Consumer
-	clock    time.Time
 }
 
 var owners = []Owner{
@@ -69,8 +68,8 @@ var owners = []Owner{
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{kafka: testKafka(t), db: dbtest.New(t, recon.Schema), clock: fedAt}
-	r.producer = NewProducer(r.kafka, owners, r.now)
+	r := &rig{kafka: testKafka(t), db: dbtest.New(t, recon.Schema)}
+	r.producer = NewProducer(r.kafka, owners, now)
 	t.Cleanup(func() {
 		if err := r.producer.Close(); err != nil {
 			t.Error(err)
@@ -81,11 +80,10 @@ func newRig(t testing.TB) *rig {
 	return r
 }
 
-// now is a clock that stands still unless a test moves it.
-func (r *rig) now() time.Time { return r.clock }
+func now() time.Time { return fedAt }
 
 func (r *rig) start() {
-	r.consumer = StartConsumer(context.Background(), r.kafka, r.db, func() time.Time { return fedAt }, slog.New(slog.DiscardHandler))
+	r.consumer = StartConsumer(context.Background(), r.kafka, r.db, now, slog.New(slog.DiscardHandler))
 }
 
 func (r *rig) stop(t testing.TB) {
@@ -108,10 +106,10 @@ func (r *rig) caughtUp(t testing.TB) {
 	}
 }
 
-// feed sends a channel file, a second later than the one before.
+// feed sends a channel file. The clock stands still: files fed in one instant
+// keep their order all the same.
 func (r *rig) feed(t testing.TB, path string) Fed {
 	t.Helper()
-	r.clock = r.clock.Add(time.Second)
 	fed, err := r.producer.FeedChannel(t.Context(), path, Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -335,7 +333,7 @@ func TestKilledBeforeTheOffsetsAreCommitted(t *testing.T) {
 	r := newRig(t)
 	r.stop(t)
 	r.feed(t, sample("wechat", "wechat_tradebill_ALL_20260915.csv"))
-	killed := &Consumer{kafka: r.kafka, db: r.db, now: r.now, log: slog.New(slog.DiscardHandler)}
+	killed := &Consumer{kafka: r.kafka, db: r.db, now: now, log: slog.New(slog.DiscardHandler)}
 	var batch []kafka.Message
 	for _, value := range r.all(t, TopicChannel)[:20] {
 		batch = append(batch, kafka.Message{Value: value})
@@ -508,5 +506,48 @@ func TestAnEmptyBillNamesMerchantAndDay(t *testing.T) {
 	r.caughtUp(t)
 	if got := r.query(t, `SELECT CONCAT(day, ' ', part, ' ', version) FROM feed_parts ORDER BY day, part`); !slices.Equal(got, []string{"20260915 PAY 1", "20260916 PAY 1"}) {
 		t.Errorf("counts %v", got)
+	}
+}
+
+func TestAlipayZipsAreToldApartByContent(t *testing.T) {
+	r := newRig(t)
+	trade := r.feed(t, sample("alipay", "alipay_20880000000000020156_20260915_trade.csv.zip"))
+	fund := r.feed(t, sample("alipay", "alipay_20880000000000020156_20260915_signcustomer.csv.zip"))
+	if trade.Slice.Source != recon.SourceBill || trade.Totals["pay.count"] != 14 || trade.Totals["refund.count"] != 5 || trade.Slice.Account != "20880000000000020156" {
+		t.Errorf("业务明细: %+v", trade)
+	}
+	if fund.Slice.Source != recon.SourceFund || fund.Totals["opening"] != 800000 || fund.Totals["closing"] != 1304458 || fund.Lines != 0 {
+		t.Errorf("账务明细: %+v", fund)
+	}
+	r.caughtUp(t)
+	if got := r.query(t, `SELECT CONCAT(source, ' ', state, ' ', stored) FROM feed_files ORDER BY source`); !slices.Equal(got, []string{"BILL VERIFIED 19", "FUND VERIFIED 0"}) {
+		t.Errorf("stored %v", got)
+	}
+}
+
+func TestNamesOffTheChannelListStayWithTheSender(t *testing.T) {
+	r := newRig(t)
+	r.producer.Listed = func(l *channels.StatementLine) bool { return strings.Contains(l.Counterparty, "财付通") }
+	fed, err := r.producer.FeedBank(t.Context(), sample("bank", "bank_camt053_20260916.xml"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fed.Slice.Account != "755947919810515" || fed.Slice.Day != 20260916 || fed.Totals["credit.count"] != 4 || fed.Totals["closing"]-fed.Totals["opening"] != fed.Totals["credit"]+fed.Totals["debit"] {
+		t.Errorf("fed %+v", fed)
+	}
+	r.caughtUp(t)
+	var lines []recon.BankLine
+	err = r.db.ReadTx(t.Context(), func(ctx context.Context, tx pgx.Tx) (err error) {
+		lines, err = recon.BankLines(ctx, tx, "H1", "755947919810515", 20260916)
+		return err
+	})
+	if err != nil || len(lines) != 7 {
+		t.Fatalf("%d lines (%v), want 7", len(lines), err)
+	}
+	if lines[0].Counterparty != "财付通支付科技有限公司" || lines[0].Text == "" || lines[0].Amount != 1071238 {
+		t.Errorf("listed: %+v", lines[0])
+	}
+	if l := lines[3]; l.Counterparty+l.CounterpartyAcc+l.Text != "" || l.Amount != -2500000 || l.EndToEndID != "HB20260916000001" {
+		t.Errorf("not listed: %+v", l)
 	}
 }

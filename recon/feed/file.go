@@ -27,27 +27,27 @@ var ErrFile = errors.New("not a file that can be fed")
 // whole came to after every check of its reader has held.
 type each func(f *os.File, want channels.Expect, line *recon.FeedLine, emit func() error) (channels.FileSummary, error)
 
-// sort is a sort of file.
-type sort struct {
+// fileSort is a sort of file and how it is read.
+type fileSort struct {
 	source  recon.Source
 	channel string
 	each    each
 }
 
 var (
-	wechatTrade = sort{recon.SourceBill, channels.WeChat, func(f *os.File, want channels.Expect, line *recon.FeedLine, emit func() error) (channels.FileSummary, error) {
+	wechatTrade = fileSort{recon.SourceBill, channels.WeChat, func(f *os.File, want channels.Expect, line *recon.FeedLine, emit func() error) (channels.FileSummary, error) {
 		return wechat.ReadTradeBill(f, want, func(l *channels.BillLine) error {
 			line.Bill, line.Row = l, l.Row
 			return emit()
 		})
 	}}
-	wechatFund = sort{recon.SourceFund, channels.WeChat, func(f *os.File, want channels.Expect, line *recon.FeedLine, emit func() error) (channels.FileSummary, error) {
+	wechatFund = fileSort{recon.SourceFund, channels.WeChat, func(f *os.File, want channels.Expect, line *recon.FeedLine, emit func() error) (channels.FileSummary, error) {
 		return wechat.ReadFundBill(f, want, func(l *channels.FundLine) error {
 			line.Fund, line.Row = l, l.Row
 			return emit()
 		})
 	}}
-	alipayTrade = sort{recon.SourceBill, channels.Alipay, func(f *os.File, want channels.Expect, line *recon.FeedLine, emit func() error) (channels.FileSummary, error) {
+	alipayTrade = fileSort{recon.SourceBill, channels.Alipay, func(f *os.File, want channels.Expect, line *recon.FeedLine, emit func() error) (channels.FileSummary, error) {
 		size, err := sizeOf(f)
 		if err != nil {
 			return channels.FileSummary{}, err
@@ -57,7 +57,7 @@ var (
 			return emit()
 		})
 	}}
-	alipayFund = sort{recon.SourceFund, channels.Alipay, func(f *os.File, want channels.Expect, line *recon.FeedLine, emit func() error) (channels.FileSummary, error) {
+	alipayFund = fileSort{recon.SourceFund, channels.Alipay, func(f *os.File, want channels.Expect, line *recon.FeedLine, emit func() error) (channels.FileSummary, error) {
 		size, err := sizeOf(f)
 		if err != nil {
 			return channels.FileSummary{}, err
@@ -67,13 +67,13 @@ var (
 			return emit()
 		})
 	}}
-	hisDetails = sort{recon.SourceHIS, "", func(f *os.File, want channels.Expect, line *recon.FeedLine, emit func() error) (channels.FileSummary, error) {
+	hisDetails = fileSort{recon.SourceHIS, "", func(f *os.File, want channels.Expect, line *recon.FeedLine, emit func() error) (channels.FileSummary, error) {
 		return his.ReadDetails(f, want, func(l *channels.HISLine) error {
 			line.HIS, line.Row = l, l.Row
 			return emit()
 		})
 	}}
-	statement = sort{recon.SourceStatement, "", func(f *os.File, want channels.Expect, line *recon.FeedLine, emit func() error) (channels.FileSummary, error) {
+	statement = fileSort{recon.SourceStatement, "", func(f *os.File, want channels.Expect, line *recon.FeedLine, emit func() error) (channels.FileSummary, error) {
 		return bank.ReadStatement(f, func(l *channels.StatementLine) error {
 			line.Statement, line.Row = l, l.Row
 			return emit()
@@ -89,27 +89,27 @@ func sizeOf(f *os.File) (int64, error) {
 	return info.Size(), nil
 }
 
-// channelSort tells by its content what sort of channel file f is; names are
+// channelSort tells by its content what fileSort of channel file f is; names are
 // not to be trusted, the portals let people rename them.
-func channelSort(f *os.File) (sort, error) {
+func channelSort(f *os.File) (fileSort, error) {
 	head := make([]byte, 4)
 	if _, err := io.ReadFull(f, head); err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
-		return sort{}, fmt.Errorf("read %s: %w", f.Name(), err)
+		return fileSort{}, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	if string(head) == "PK\x03\x04" || string(head) == "PK\x05\x06" {
 		return alipaySort(f)
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return sort{}, fmt.Errorf("read %s: %w", f.Name(), err)
+		return fileSort{}, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	text, err := channels.Gunzip(f)
 	if err != nil {
-		return sort{}, err
+		return fileSort{}, err
 	}
 	first := make([]byte, 512)
 	n, err := io.ReadFull(text, first)
 	if err != nil && err != io.ErrUnexpectedEOF && err != io.EOF {
-		return sort{}, fmt.Errorf("read %s: %w", f.Name(), err)
+		return fileSort{}, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	header, _, _ := bytes.Cut(bytes.TrimPrefix(first[:n], []byte("\xef\xbb\xbf")), []byte("\n"))
 	switch {
@@ -118,7 +118,7 @@ func channelSort(f *os.File) (sort, error) {
 	case bytes.Contains(header, []byte("交易时间")) || bytes.Contains(header, []byte("微信")):
 		return wechatTrade, nil
 	}
-	return sort{}, fmt.Errorf("%w: %s starts neither like a WeChat bill nor like an Alipay zip", ErrFile, filepath.Base(f.Name()))
+	return fileSort{}, fmt.Errorf("%w: %s starts neither like a WeChat bill nor like an Alipay zip", ErrFile, filepath.Base(f.Name()))
 }
 
 // marks are the titles of Alipay's two details in GBK.
@@ -128,14 +128,14 @@ var (
 )
 
 // alipaySort looks at the first lines of the zip's files.
-func alipaySort(f *os.File) (sort, error) {
+func alipaySort(f *os.File) (fileSort, error) {
 	size, err := sizeOf(f)
 	if err != nil {
-		return sort{}, err
+		return fileSort{}, err
 	}
 	archive, err := zip.NewReader(f, size)
 	if err != nil {
-		return sort{}, &channels.FileError{Rule: fmt.Sprintf("the zip is cut off or damaged (%v)", err)}
+		return fileSort{}, &channels.FileError{Rule: fmt.Sprintf("the zip is cut off or damaged (%v)", err)}
 	}
 	for _, entry := range archive.File {
 		head := make([]byte, 256)
@@ -145,7 +145,7 @@ func alipaySort(f *os.File) (sort, error) {
 		}
 		n, _ := io.ReadFull(packed, head)
 		if err := packed.Close(); err != nil {
-			return sort{}, fmt.Errorf("read %s: %w", f.Name(), err)
+			return fileSort{}, fmt.Errorf("read %s: %w", f.Name(), err)
 		}
 		switch {
 		case bytes.Contains(head[:n], alipayFundMark):
@@ -154,7 +154,7 @@ func alipaySort(f *os.File) (sort, error) {
 			return alipayTrade, nil
 		}
 	}
-	return sort{}, fmt.Errorf("%w: %s is a zip without an Alipay 业务明细 or 账务明细", ErrFile, filepath.Base(f.Name()))
+	return fileSort{}, fmt.Errorf("%w: %s is a zip without an Alipay 业务明细 or 账务明细", ErrFile, filepath.Base(f.Name()))
 }
 
 // contentSum is the SHA-256 of a file's bytes, uncompressed: of a zip, of its

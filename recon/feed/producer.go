@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -88,15 +89,15 @@ func (p *Producer) FeedChannel(ctx context.Context, path string, o Options) (Fed
 
 // FeedHIS sends the charge details of a hospital.
 func (p *Producer) FeedHIS(ctx context.Context, path string, o Options) (Fed, error) {
-	return p.feed(ctx, path, func(*os.File) (sort, error) { return hisDetails, nil }, o)
+	return p.feed(ctx, path, func(*os.File) (fileSort, error) { return hisDetails, nil }, o)
 }
 
 // FeedBank sends a bank statement.
 func (p *Producer) FeedBank(ctx context.Context, path string, o Options) (Fed, error) {
-	return p.feed(ctx, path, func(*os.File) (sort, error) { return statement, nil }, o)
+	return p.feed(ctx, path, func(*os.File) (fileSort, error) { return statement, nil }, o)
 }
 
-func (p *Producer) feed(ctx context.Context, path string, tell func(*os.File) (sort, error), o Options) (Fed, error) {
+func (p *Producer) feed(ctx context.Context, path string, tell func(*os.File) (fileSort, error), o Options) (Fed, error) {
 	began := p.now()
 	f, err := os.Open(path)
 	if err != nil {
@@ -116,7 +117,7 @@ func (p *Producer) feed(ctx context.Context, path string, tell func(*os.File) (s
 	if err != nil {
 		return Fed{}, fmt.Errorf("%s: %w", name, err)
 	}
-	m.Name, m.FedAt = name, began
+	m.Name, m.FedAt = name, feedTime(began)
 	if err := p.send(ctx, f, what, want, m); err != nil {
 		return Fed{}, fmt.Errorf("%s: %w", name, err)
 	}
@@ -126,8 +127,23 @@ func (p *Producer) feed(ctx context.Context, path string, tell func(*os.File) (s
 	}, nil
 }
 
+// lastFed is the latest time that feedTime gave out, in Unix microseconds.
+var lastFed atomic.Int64
+
+// feedTime makes times of feeding differ and grow within the process, under a
+// test's clock that stands still too: of two contents of a day the later counts.
+func feedTime(now time.Time) time.Time {
+	for {
+		last := lastFed.Load()
+		next := max(now.UnixMicro(), last+1)
+		if lastFed.CompareAndSwap(last, next) {
+			return time.UnixMicro(next).UTC()
+		}
+	}
+}
+
 // expect gathers what is known of a file before it is read.
-func (p *Producer) expect(what sort, o Options) (channels.Expect, error) {
+func (p *Producer) expect(what fileSort, o Options) (channels.Expect, error) {
 	want := channels.Expect{
 		Hospital: o.Hospital, Day: o.Day, Counted: o.Counted, Rows: o.Rows, Sum: o.Sum, SHA256: o.SHA256,
 		Aliases: map[string]string{},
@@ -151,7 +167,7 @@ func (p *Producer) expect(what sort, o Options) (channels.Expect, error) {
 }
 
 // check reads the whole file and returns the manifest that will close it.
-func (p *Producer) check(f *os.File, what sort, want channels.Expect) (*recon.Manifest, error) {
+func (p *Producer) check(f *os.File, what fileSort, want channels.Expect) (*recon.Manifest, error) {
 	var tally recon.Tally
 	summary, err := p.read(f, what, want, &tally, func(*recon.FeedLine) error { return nil })
 	if err != nil {
@@ -173,7 +189,7 @@ func (p *Producer) check(f *os.File, what sort, want channels.Expect) (*recon.Ma
 }
 
 // slice finds whose day the file is.
-func (p *Producer) slice(what sort, summary channels.FileSummary) (recon.Slice, error) {
+func (p *Producer) slice(what fileSort, summary channels.FileSummary) (recon.Slice, error) {
 	s := recon.Slice{Source: what.source, Channel: what.channel, Day: summary.Day}
 	for _, owner := range p.owners {
 		switch {
@@ -193,7 +209,7 @@ func (p *Producer) slice(what sort, summary channels.FileSummary) (recon.Slice, 
 
 // read goes through the file once, adds up its rows, and hands those on that
 // are sent as lines.
-func (p *Producer) read(f *os.File, what sort, want channels.Expect, tally *recon.Tally, emit func(*recon.FeedLine) error) (channels.FileSummary, error) {
+func (p *Producer) read(f *os.File, what fileSort, want channels.Expect, tally *recon.Tally, emit func(*recon.FeedLine) error) (channels.FileSummary, error) {
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return channels.FileSummary{}, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
@@ -222,7 +238,7 @@ func (p *Producer) hide(l *channels.StatementLine) {
 }
 
 // send goes through the file again and sends it, the manifest last.
-func (p *Producer) send(ctx context.Context, f *os.File, what sort, want channels.Expect, m *recon.Manifest) error {
+func (p *Producer) send(ctx context.Context, f *os.File, what fileSort, want channels.Expect, m *recon.Manifest) error {
 	var tally recon.Tally
 	out := outbox{producer: p, topic: p.kafka.topic(topicOf(m.Slice.Source)), key: keyOf(m.Slice), name: m.Name}
 	_, err := p.read(f, what, want, &tally, func(l *recon.FeedLine) error {
