@@ -85,13 +85,16 @@ func (g *generator) settle(m *merchant, closing int64) []*statementEntry {
 		e.endToEnd += "B"
 	}
 	if g.index > 0 {
+		if m.fault == "BANK_MISSING" { // its day of grace is over: spec/reconciliation.md 2.4
+			g.day.add(Case{Code: m.fault, Channel: m.channel, Hospital: s.Hospital, MerchantNo: m.no, AmountFen: -m.missing, Variant: "no line"})
+		}
 		return []*statementEntry{e}
 	}
 	d := draw(g.cfg.Seed, streamBank, uint64(m.hospital.index)<<8|uint64(s.Expected%251))
 	e.found = m.fault
 	switch m.fault {
 	case "BANK_MISSING":
-		g.day.add(Case{Code: m.fault, Channel: m.channel, Hospital: s.Hospital, MerchantNo: m.no, AmountFen: -s.Expected, Variant: "no line"})
+		m.missing = s.Expected
 		return nil
 	case "BANK_SHORT":
 		e.short = -min(int64(d.between(500, 50_000)), s.Expected/2)

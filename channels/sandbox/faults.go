@@ -66,7 +66,6 @@ func hisLess(u *unit, f *fault)        { u.his.parts[0] -= f.delta }
 func feeMore(u *unit, f *fault)        { u.channel.fee += f.delta }
 func feeLess(u *unit, f *fault)        { u.channel.fee -= f.delta }
 func noPatient(u *unit, _ *fault)      { u.his.unknown = true }
-func hisNextClose(u *unit, _ *fault)   { u.his.close = 1 }
 func hisNextDay(u *unit, _ *fault)     { u.his.file, u.his.close = 1, 1 }
 func processing(u *unit, _ *fault)     { u.platform.withoutAnswer, u.channel.processing = true, true }
 func samePatient(u *unit, f *fault)    { u.patient, u.payer = f.units[0].patient, f.units[0].payer }
@@ -171,8 +170,6 @@ var variants = []variant{
 	{code: "F9", name: "another hospital's number", pair: 'o', only: channels.WeChat, steps: steps(pay("F9", billedElsewhere))},
 	{code: "F9", name: "another number of the hospital, and refunded", pair: 's', only: channels.WeChat, steps: steps(pay("F9", billedElsewhere), back("F9", billedElsewhere))},
 	{code: "F9", name: "another hospital's number, and refunded", pair: 'o', only: channels.WeChat, steps: steps(pay("F9", billedElsewhere), back("F9", billedElsewhere))},
-	{code: "F10", name: "closed the next day", days: 1, steps: steps(pay("F10", hisNextClose).at(true))},
-	{code: "F10", name: "refund closed the next day", days: 1, steps: cleanThen(back("F10", hisNextClose).at(true))},
 	{code: "F10", name: "closed the next day", days: 2, steps: steps(pay("PENDING", hisNextDay).at(true).then("F10"))},
 	{code: "F10", name: "refund closed the next day", days: 2, steps: cleanThen(back("PENDING", hisNextDay).at(true).then("F10"))},
 	{code: "F11", name: "order of the canteen", steps: steps(pay("F11", foreign))},

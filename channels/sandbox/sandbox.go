@@ -107,6 +107,9 @@ func (c Config) complete() (Config, error) {
 			return c, fmt.Errorf("%w: fault %q × %d cannot be planted", ErrConfig, code, c.Faults[code])
 		}
 	}
+	if c.Days < 2 && (c.Faults["F10"] > 0 || c.Faults["BANK_MISSING"] > 0) {
+		return c, fmt.Errorf("%w: F10 and BANK_MISSING are found on the second day: Days must be 2", ErrConfig)
+	}
 	if c.Hospitals < 2 && c.Faults["F9"] > 1 {
 		return c, fmt.Errorf("%w: F9 at another hospital's number needs two hospitals", ErrConfig)
 	}
@@ -136,6 +139,12 @@ func DefaultFaults(hospitals, days int) map[string]int {
 	}
 	if hospitals < 2 {
 		faults["F9"] = 1
+	}
+	if days < 2 {
+		// What another day's feed completes, and money that is missing only once
+		// its day of grace is over, need a second day.
+		delete(faults, "F10")
+		delete(faults, "BANK_MISSING")
 	}
 	return faults
 }
@@ -204,6 +213,7 @@ type merchant struct {
 	bill     billWriter
 	slice    *Slice
 	fault    string // settlement fault planted on this number, "" = none
+	missing  int64  // of BANK_MISSING: what the bank never booked, fen
 }
 
 func newHospital(i int, cfg Config) *hospital {
