@@ -228,6 +228,9 @@ func OpenItemsByCode(ctx context.Context, tx pgx.Tx, book Book, prefix string, r
 // openItems sums the postings of the accounts that where selects, whose arguments
 // start at $2. The turnover tells on which days there are any.
 func openItems(ctx context.Context, tx pgx.Tx, where string, refs []string, args ...any) ([]OpenItem, error) {
+	if len(refs) == 0 {
+		refs = nil // an empty array is not NULL
+	}
 	rows, err := tx.Query(ctx, `
 		WITH touched AS (
 			SELECT DISTINCT a.id, a.code, a.side, t.day

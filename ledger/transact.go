@@ -257,8 +257,8 @@ func (c *Committer) dropAnswered(items []*item) ([]*item, error) {
 }
 
 // attempt runs the verbs over the items in one transaction, the items of one verb
-// together, and commits it. The error of a COMMIT whose outcome is unknown is a
-// *db.AmbiguousError.
+// together, and commits it. With the error of a COMMIT whose outcome is unknown,
+// a *doubtError, come the outcomes that hold if it stands.
 func (c *Committer) attempt(items []*item) ([]Outcome, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, attemptTimeout)
 	defer cancel()
@@ -266,17 +266,18 @@ func (c *Committer) attempt(items []*item) ([]Outcome, error) {
 	if err != nil {
 		return nil, err
 	}
+	var outcomes []Outcome
 	b, err := c.begin(ctx, link)
 	if err == nil {
-		var outcomes []Outcome
-		if outcomes, err = b.decide(ctx, items); err == nil {
-			if err = b.write(ctx, link, items, outcomes); err == nil {
-				return outcomes, nil
-			}
-		}
+		outcomes, err = b.decide(ctx, items)
 	}
-	c.abandon(link)
-	return nil, err
+	if err == nil {
+		err = b.write(ctx, link, items, outcomes)
+	}
+	if err != nil {
+		c.abandon(link)
+	}
+	return outcomes, err
 }
 
 // decide runs the verbs. After it nothing is decided any more, only written.

@@ -244,6 +244,9 @@ func (v *verifier) knowAccounts(ctx context.Context, tx pgx.Tx, entries []posted
 // turnover compares the sums with the postings, day by day.
 func (v *verifier) turnover(ctx context.Context) error {
 	err := v.db.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		if _, err := readAccounts(ctx, tx, v.accounts, ``); err != nil { // for their names
+			return err
+		}
 		rows, err := tx.Query(ctx, `SELECT DISTINCT day FROM turnover`)
 		if err != nil {
 			return err
