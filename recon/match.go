@@ -446,17 +446,23 @@ func (leg *Leg) foreign(r *Rules) bool {
 	return false
 }
 
-// feeDiff compares the billed fee of a row with rate × settlement amount. A
-// partial refund returns at most what the rule charged for the same amount.
+// feeDiff compares the billed fee of a row with rate × settlement amount, half-up.
+// A refund returns at most what is left of the fee charged for its payment: the
+// platform has reckoned that, where it knows the refund.
 func (leg *Leg) feeDiff(r *Rules) ledger.Money {
-	if leg.bill == nil || r.NoStage["S5"] {
+	b, p := leg.bill, leg.platform
+	if b == nil || r.NoStage["S5"] {
 		return 0
 	}
-	m, ok := r.Merchants[MerchantKey{leg.bill.Channel, leg.bill.MerchantNo}]
+	m, ok := r.Merchants[MerchantKey{b.Channel, b.MerchantNo}]
 	if !ok {
 		return 0
 	}
-	leg.FeeDiff = leg.bill.Fee - m.FeeAt(leg.bill.Day, leg.bill.Settle)
+	rule := m.FeeAt(b.Day, b.Settle)
+	if leg.Kind != channels.Pay && p != nil && p.Settle == b.Settle {
+		rule = p.Fee
+	}
+	leg.FeeDiff = b.Fee - rule
 	return leg.FeeDiff
 }
 
