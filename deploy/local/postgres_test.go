@@ -37,11 +37,12 @@ func setting(t *testing.T, p *Postgres, name string) (value string) {
 }
 
 func TestDurableSettingsAreOnOutsideTests(t *testing.T) {
+	t.Parallel()
 	p, err := StartPostgres(t.Context(), filepath.Join(dataDir(t), "postgres"), true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.Stop()
+	t.Cleanup(func() { _ = p.Stop() })
 	for name, want := range map[string]string{
 		"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on", "max_wal_size": "4GB", "max_connections": "100",
 		"default_transaction_isolation": "serializable", "TimeZone": "UTC", "listen_addresses": "",
@@ -53,6 +54,7 @@ func TestDurableSettingsAreOnOutsideTests(t *testing.T) {
 }
 
 func TestAServerThatWasKilledStartsAgain(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(dataDir(t), "postgres")
 	p := startPostgres(t, dir)
 	if err := p.child.cmd.Process.Kill(); err != nil {
@@ -81,8 +83,8 @@ func TestAServerWithoutParentIsEnded(t *testing.T) {
 	if err := orphan.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- orphan.Wait() }()
+	ended := make(chan struct{})
+	go func() { _ = orphan.Wait(); close(ended) }()
 	for len(postmasterFile(data)) < 8 { // comes within milliseconds
 		runtime.Gosched()
 	}
@@ -95,6 +97,7 @@ func TestAServerWithoutParentIsEnded(t *testing.T) {
 }
 
 func TestAFolderThatOnlyRootMayEnter(t *testing.T) {
+	t.Parallel()
 	closed := filepath.Join(dataDir(t), "closed")
 	if err := os.Mkdir(closed, 0o700); err != nil {
 		t.Fatal(err)
@@ -114,6 +117,7 @@ func TestAFolderThatOnlyRootMayEnter(t *testing.T) {
 }
 
 func TestALongPathStillHasASocket(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(dataDir(t), strings.Repeat("long/", 30), "postgres")
 	p := startPostgres(t, dir)
 	setting(t, p, "fsync")
@@ -126,6 +130,7 @@ func TestALongPathStillHasASocket(t *testing.T) {
 }
 
 func TestAServerThatCannotStartSaysWhy(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(dataDir(t), "postgres")
 	if err := startPostgres(t, dir).Stop(); err != nil {
 		t.Fatal(err)

@@ -144,6 +144,7 @@ func startHolder(t *testing.T, dir string) *exec.Cmd {
 }
 
 func TestASecondCommandJoinsTheFirst(t *testing.T) {
+	t.Parallel()
 	dir := dataDir(t)
 	first := start(t, Config{DataDir: dir, API: "127.0.0.1:8080"})
 	second := start(t, Config{DataDir: dir})
@@ -170,6 +171,7 @@ func TestASecondCommandJoinsTheFirst(t *testing.T) {
 }
 
 func TestOfTwoStartsAtOnceOneHolds(t *testing.T) {
+	t.Parallel()
 	dir := dataDir(t)
 	stacks := make(chan *Stack)
 	for range 2 {
@@ -193,6 +195,7 @@ func TestOfTwoStartsAtOnceOneHolds(t *testing.T) {
 }
 
 func TestADirectoryHeldByASilentProcessIsRefused(t *testing.T) {
+	t.Parallel()
 	dir := dataDir(t)
 	lock, err := lockDir(dir)
 	if err != nil || lock == nil {
@@ -208,6 +211,7 @@ func TestADirectoryHeldByASilentProcessIsRefused(t *testing.T) {
 }
 
 func TestAKillLosesNothing(t *testing.T) {
+	t.Parallel()
 	dir := dataDir(t)
 	for round := int64(1); round <= 3; round++ {
 		holder := startHolder(t, dir)
@@ -227,6 +231,7 @@ func TestAKillLosesNothing(t *testing.T) {
 }
 
 func TestAStartWaitsForTheDyingServer(t *testing.T) {
+	t.Parallel()
 	dir := dataDir(t)
 	data := filepath.Join(dir, "postgres", "data")
 	holder := startHolder(t, dir)
@@ -268,6 +273,7 @@ func TestAStartWaitsForTheDyingServer(t *testing.T) {
 }
 
 func TestAPidThatIsUsedAgainIsNotTakenForTheHolder(t *testing.T) {
+	t.Parallel()
 	dir := dataDir(t)
 	run := runFile{Database: "postgres:///gone", Brokers: []string{"127.0.0.1:1"}, PID: os.Getpid(), Started: startOf(os.Getpid())}
 	if err := run.write(dir); err != nil {
@@ -289,6 +295,7 @@ func TestAPidThatIsUsedAgainIsNotTakenForTheHolder(t *testing.T) {
 }
 
 func TestAJoinToAnotherDatabaseIsRefused(t *testing.T) {
+	t.Parallel()
 	dir := dataDir(t)
 	s := start(t, Config{DataDir: dir})
 	if _, err := Start(t.Context(), Config{DataDir: dir, DatabaseURL: "postgres:///other"}); !errors.Is(err, ErrOtherStack) {
@@ -397,6 +404,7 @@ exec sleep 1000
 }
 
 func TestEnsureTopicsIsIdempotent(t *testing.T) {
+	t.Parallel()
 	s := start(t, Config{DataDir: dataDir(t), DatabaseURL: "postgres:///unused"})
 	want := map[string]int{"channel": 4, "dead": 1}
 	for range 2 {

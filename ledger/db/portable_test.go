@@ -68,7 +68,7 @@ var unportable = map[string][]string{
 	"a sequence":         {`CREATE TABLE a (id BIGSERIAL)`, `CREATE SEQUENCE s`, `SELECT nextval('s')`, `CREATE TABLE a (id INT8 GENERATED ALWAYS AS IDENTITY)`},
 	"ENUM":               {`CREATE TYPE state AS ENUM ('a', 'b')`},
 	"INT without":        {`CREATE TABLE a (id INT NOT NULL)`, `SELECT $1::integer`, `CREATE TABLE a (id INTEGER)`},
-	"a division":         {`SELECT fen / 100 FROM a`, `SELECT sum(fen)/count(id) FROM a`},
+	"a division":         {`SELECT fen / 100 FROM a`, `SELECT sum(fen)/count(id) FROM a`, `SELECT $1 / 2`},
 	"every column":       {`SELECT * FROM a`, `SELECT a.* FROM a`, `INSERT INTO a (b) VALUES (1) RETURNING *`},
 	"USING HASH":         {`CREATE TABLE a (id INT8 PRIMARY KEY USING HASH)`, `CREATE TABLE a (id INT8) LOCALITY GLOBAL`},
 	"several ON":         {`INSERT INTO a (b) VALUES (1) ON CONFLICT (b) DO NOTHING ON CONFLICT (c) DO NOTHING`},

@@ -85,7 +85,7 @@ func (l *Line) accept(listener net.Listener, open *sync.WaitGroup) {
 
 // forward carries what the client says, one message or more at a time.
 func (l *Line) forward(client, server net.Conn, mute *atomic.Bool) {
-	defer server.Close()
+	defer func() { _ = server.Close() }() // so that the other direction ends too
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := client.Read(buffer)
@@ -109,7 +109,7 @@ func (l *Line) forward(client, server net.Conn, mute *atomic.Bool) {
 
 // answer carries what the server says until it is mute.
 func answer(client, server net.Conn, mute *atomic.Bool) {
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	_, _ = io.Copy(writerFunc(func(p []byte) (int, error) {
 		if mute.Load() {
 			return 0, net.ErrClosed // it has answered, so it has committed

@@ -82,7 +82,7 @@ var rules = []rule{
 	not("a sequence: SERIAL, IDENTITY, nextval", `\b(SMALL|BIG)?SERIAL[248]?\b|\bAS\s+IDENTITY\b|\b(CREATE|ALTER)\s+SEQUENCE\b|\bnextval\s*\(`),
 	not("ENUM types (TEXT and a CHECK instead)", `\bAS\s+ENUM\b`),
 	not("INT without its width", `\b(INT|INTEGER)\b(\s*\[\s*\])?\s*(,|\)|NOT\b|NULL\b|DEFAULT\b|CHECK\b|PRIMARY\b)|::\s*(int|integer)\b`),
-	not("a division (of integers it is DECIMAL there)", `[\w\])]\s*/\s*[\w($]`),
+	not("a division (of integers it is DECIMAL there)", `([a-z_\])]\w*|\$\d+)\s*/\s*[\w($]`),
 	not("every column (SELECT *)", `\b(SELECT|RETURNING)\s+(\w+\.)?\*`),
 }
 
