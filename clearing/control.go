@@ -146,7 +146,8 @@ func checkRefunds(ctx context.Context, tx pgx.Tx) ([]ledger.Finding, error) {
 }
 
 // compareDays compares rows of ours with the entries of their journals, which
-// credit accounts whose codes begin with family.
+// credit accounts whose codes begin with family. What a case posted is no row of
+// ours: that it was missing is the case.
 func compareDays(ctx context.Context, tx pgx.Tx, family, kinds, ours string) ([]ledger.Finding, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT code, day, SUM(n)::INT8, SUM(fen)::INT8, SUM(posted)::INT8, SUM(posted_fen)::INT8 FROM (
@@ -156,7 +157,7 @@ func compareDays(ctx context.Context, tx pgx.Tx, family, kinds, ours string) ([]
 			FROM entries AS e
 			JOIN postings AS p ON p.lane = e.lane AND p.seq = e.seq AND p.ord = e.ord
 			JOIN accounts AS a ON a.id = p.credit
-			WHERE (e.kind LIKE `+kinds+`) AND e.rev_seq IS NULL AND left(a.code, 5) = $1
+			WHERE (e.kind LIKE `+kinds+`) AND e.rev_seq IS NULL AND e.case_id = '' AND left(a.code, 5) = $1
 		) AS both_sides
 		GROUP BY code, day
 		HAVING SUM(n) <> SUM(posted) OR SUM(fen) <> SUM(posted_fen)

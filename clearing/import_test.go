@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -165,6 +166,29 @@ func TestImportOverlapsWithWhatIsThere(t *testing.T) {
 	second := it.must(strings.Join(append(lines[:1:1], lines[11:]...), ""))
 	if first.Rows != 30 || first.Replayed != 0 || second.Rows != 40 || second.Replayed != 20 {
 		t.Errorf("%+v %+v", first, second)
+	}
+	it.same(sampleBalances())
+	it.verify()
+}
+
+func TestTwoImportsAtOnceAreOne(t *testing.T) {
+	it := newImportTest(t, sampleSetup(t))
+	var sums [4]ImportSummary
+	var errs [4]error
+	var running sync.WaitGroup
+	for i := range sums {
+		running.Go(func() { sums[i], errs[i] = it.Import(t.Context(), strings.NewReader(sampleDay(t))) })
+	}
+	running.Wait()
+	replayed := 0
+	for i := range sums {
+		if errs[i] != nil {
+			t.Error(errs[i])
+		}
+		replayed += sums[i].Replayed
+	}
+	if replayed != 150 {
+		t.Errorf("%d of 200 rows were replayed, want 150", replayed)
 	}
 	it.same(sampleBalances())
 	it.verify()
