@@ -223,9 +223,9 @@ func (h *hospitalRun) match(ctx context.Context) error {
 		return err
 	}
 	before := slices.Concat(h.held, h.loose)
-	h.held = slices.DeleteFunc(orphans.resolve(h.rules, paid), (*Leg).unchanged)
-	h.loose = nil
+	h.held, h.loose = orphans.resolve(h.rules, paid), nil
 	h.forgetMerged(before)
+	h.held = slices.DeleteFunc(h.held, (*Leg).unchanged)
 	return h.flush(ctx, 1)
 }
 
@@ -273,8 +273,10 @@ func (h *hospitalRun) takeOrder(ctx context.Context, legs []*Leg, priors []*legR
 }
 
 // unchanged says that the leg is open from another day and nothing new was said.
+// Half of a case of two hospitals stays what it is, whether or not the other
+// hospital runs today.
 func (leg *Leg) unchanged() bool {
-	return leg.Carried && !leg.Fresh && leg.row != nil && leg.row.Code == leg.Code
+	return leg.Carried && !leg.Fresh && leg.row != nil && (leg.row.Code == leg.Code || leg.row.Code == F9)
 }
 
 // adopt gives each leg its merchant number, where only HIS knows it, and the row
@@ -443,15 +445,15 @@ func acrossHospitals(runs []*hospitalRun) {
 	owed := map[string]*Leg{}
 	for _, h := range runs {
 		for _, leg := range h.held {
-			if leg.Kind == channels.Pay && leg.bill == nil && leg.owed() > 0 && !h.engine.noStage["F9"] {
-				owed[leg.OrderNo] = leg
+			if leg.bill == nil && leg.owed() > 0 && !h.engine.noStage["F9"] {
+				owed[leg.OrderNo+"|"+leg.RefundNo] = leg
 			}
 		}
 	}
 	for _, h := range runs {
 		for _, leg := range h.held {
-			home := owed[leg.OrderNo]
-			if leg.Code != F1 || home == nil || home.Hospital == leg.Hospital || home.held(Platform) != leg.held(Channel) {
+			home := owed[leg.OrderNo+"|"+leg.RefundNo]
+			if leg.Code != F1 && leg.Code != F5 || home == nil || home.Kind != leg.Kind || home.Hospital == leg.Hospital || home.held(Platform) != leg.held(Channel) {
 				continue
 			}
 			leg.Code, home.Code = F9, F9

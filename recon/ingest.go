@@ -193,9 +193,9 @@ func (in *ingestion) read(ctx context.Context, ids []int64) error {
 func (in *ingestion) begin(ctx context.Context, id int64, s Slice) error {
 	_, err := in.tx.Exec(ctx, `
 		INSERT INTO feed_files (
-			file, source, hospital, channel, account, day, state, reason, stored, part, name, sha256,
+			file, source, hospital, channel, account, day, state, reason, stored, part, sha256,
 			row_count, line_count, totals, digest_pay, digest_refund, fed_at, received_at, verified_at)
-		VALUES ($1, $2, $3, $4, $5, $6, 'RECEIVED', '', 0, '', '', ''::BYTEA, 0, 0, '{}'::JSONB, ''::BYTEA, ''::BYTEA, 0, $7, NULL)
+		VALUES ($1, $2, $3, $4, $5, $6, 'RECEIVED', '', 0, '', ''::BYTEA, 0, 0, '{}'::JSONB, ''::BYTEA, ''::BYTEA, 0, $7, NULL)
 		ON CONFLICT (file) DO NOTHING`,
 		id, s.Source, s.Hospital, s.Channel, s.Account, s.Day, in.now)
 	if err != nil {
@@ -238,9 +238,9 @@ func (in *ingestion) store(ctx context.Context, lines *lineBatch) error {
 func (in *ingestion) manifest(ctx context.Context, m *Manifest) error {
 	fedAt := m.FedAt.UnixMicro()
 	tag, err := in.tx.Exec(ctx, `
-		INSERT INTO feed_deliveries (file, fed_at)
-		VALUES ($1, $2)
-		ON CONFLICT (file, fed_at) DO NOTHING`, m.File, fedAt)
+		INSERT INTO feed_deliveries (file, fed_at, name)
+		VALUES ($1, $2, $3)
+		ON CONFLICT (file, fed_at) DO NOTHING`, m.File, fedAt, m.Name)
 	if err != nil {
 		return fmt.Errorf("note the delivery of %s: %w", m.Name, err)
 	}
@@ -260,10 +260,10 @@ func (in *ingestion) manifest(ctx context.Context, m *Manifest) error {
 	}
 	_, err = in.tx.Exec(ctx, `
 		UPDATE feed_files
-		SET state = 'RECEIVED', reason = '', part = $2, name = $3, sha256 = $4, row_count = $5, line_count = $6,
-			totals = $7::TEXT::JSONB, digest_pay = $8, digest_refund = $9, fed_at = $10
+		SET state = 'RECEIVED', reason = '', part = $2, sha256 = $3, row_count = $4, line_count = $5,
+			totals = $6::TEXT::JSONB, digest_pay = $7, digest_refund = $8, fed_at = $9
 		WHERE file = $1`,
-		m.File, m.Part, m.Name, m.SHA256[:], m.Rows, m.Lines, string(totals), m.DigestPay[:], m.DigestRefund[:], fedAt)
+		m.File, m.Part, m.SHA256[:], m.Rows, m.Lines, string(totals), m.DigestPay[:], m.DigestRefund[:], fedAt)
 	if err != nil {
 		return fmt.Errorf("take the manifest of %s: %w", m.Name, err)
 	}

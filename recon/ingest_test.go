@@ -67,8 +67,9 @@ func dump(t interface {
 	t.Helper()
 	var out strings.Builder
 	for _, sql := range []string{
-		`SELECT CONCAT_WS(' ', name, state, reason, stored, line_count, part) FROM feed_files ORDER BY file`,
-		`SELECT CONCAT_WS(' ', p.part, f.name, p.version) FROM feed_parts AS p JOIN feed_files AS f ON f.file = p.file ORDER BY p.part`,
+		`SELECT CONCAT_WS(' ', file, state, reason, stored, line_count, part) FROM feed_files ORDER BY file`,
+		`SELECT CONCAT_WS(' ', file, fed_at, name) FROM feed_deliveries ORDER BY file, fed_at`,
+		`SELECT CONCAT_WS(' ', p.part, MIN(d.name), p.version) FROM feed_parts AS p JOIN feed_deliveries AS d ON d.file = p.file GROUP BY p.part, p.version ORDER BY p.part`,
 		`SELECT CONCAT_WS(' ', file, row_no, kind, order_no, refund_no, amount, fee) FROM bill_lines ORDER BY file, row_no`,
 		`SELECT CONCAT_WS(' ', file, row_no, kind, flow_no, amount) FROM fund_lines ORDER BY file, row_no`,
 		`SELECT CONCAT_WS(' ', file, row_no, kind, bill_no, order_no, refund_no, amount) FROM his_lines ORDER BY file, row_no`,
@@ -91,9 +92,10 @@ func dump(t interface {
 func parts(t testing.TB, d *db.DB) string {
 	t.Helper()
 	rows, err := d.Pool.Query(t.Context(), `
-		SELECT CONCAT(p.part, ' v', p.version, ' ', f.name)
+		SELECT CONCAT(p.part, ' v', p.version, ' ', MIN(d.name))
 		FROM feed_parts AS p
-		JOIN feed_files AS f ON f.file = p.file
+		JOIN feed_deliveries AS d ON d.file = p.file
+		GROUP BY p.source, p.part, p.version
 		ORDER BY p.source, p.part`)
 	if err != nil {
 		t.Fatal(err)

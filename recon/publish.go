@@ -136,7 +136,7 @@ func (h *hospitalRun) event(leg *Leg, x Effect) clearing.Event {
 	case channels.Reverse:
 		e.Refund = leg.OrderNo
 	}
-	if strings.HasPrefix(x.Journal, "E") {
+	if strings.HasPrefix(x.Journal, "E") || leg.Code == Backfill && leg.platform == nil {
 		e.Case = leg.theCase()
 	}
 	if leg.Code == F11 {

@@ -147,7 +147,7 @@ func (h *hospitalRun) sources(ctx context.Context) []*source {
 			if electronic(l) {
 				return emit(l)
 			}
-			if l.Kind == channels.Pay && l.OrderNo == "" {
+			if l.OrderNo == "" && l.RefundNo == "" {
 				h.cash = append(h.cash, *l)
 			}
 			return nil

@@ -162,7 +162,7 @@ func (o *Orphans) candidates(byAmount map[string][]*Leg) []half {
 		}
 	}
 	for i := range o.Cash {
-		if o.Cash[i].Kind == channels.Pay && o.Cash[i].OrderNo == "" {
+		if o.Cash[i].OrderNo == "" {
 			add(nil, &o.Cash[i])
 		}
 	}
@@ -241,7 +241,7 @@ func (c component) settle(gone map[*Leg]bool) {
 			gone[h.loose] = true
 			host.D += h.loose.D
 		} else {
-			host.D -= h.row.Amount // the drawer is short what the channel is long
+			host.D -= host.sign() * h.row.Amount // the drawer is short what the channel is long
 		}
 		host.say(HIS, h.row.Amount)
 	}

@@ -233,8 +233,8 @@ func (in *ingestion) writeStates(ctx context.Context, s Slice, deliveries []deli
 type FedFile struct {
 	File   int64
 	Slice  Slice
-	Part   Part // "" until its manifest came
-	Name   string
+	Part   Part   // "" until its manifest came
+	Name   string // as it was first called, "" until its manifest came
 	State  FileState
 	Reason string // why it was rejected
 	Rows   int64
@@ -246,10 +246,12 @@ type FedFile struct {
 // Files returns what is known of files, in the order of their numbers.
 func Files(ctx context.Context, tx pgx.Tx, ids ...int64) ([]FedFile, error) {
 	rows, err := tx.Query(ctx, `
-		SELECT file, source, hospital, channel, account, day, part, name, state, reason, row_count, stored, line_count, totals::TEXT
-		FROM feed_files
-		WHERE file = ANY($1::INT8[])
-		ORDER BY file`, ids)
+		SELECT f.file, f.source, f.hospital, f.channel, f.account, f.day, f.part,
+			COALESCE((SELECT d.name FROM feed_deliveries AS d WHERE d.file = f.file ORDER BY d.fed_at LIMIT 1), ''),
+			f.state, f.reason, f.row_count, f.stored, f.line_count, f.totals::TEXT
+		FROM feed_files AS f
+		WHERE f.file = ANY($1::INT8[])
+		ORDER BY f.file`, ids)
 	if err != nil {
 		return nil, fmt.Errorf("read feed files: %w", err)
 	}
