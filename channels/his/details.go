@@ -64,6 +64,8 @@ type reader struct {
 
 	hospital string
 	day      ledger.Day
+	closeNo  string // of the row before, and its day
+	closeDay ledger.Day
 	trailer  bool
 	rows     int
 	payments int64
@@ -239,7 +241,10 @@ func (d *reader) checkTime(line *channels.HISLine) error {
 	line.At = at
 	day := ledger.DayOf(at)
 	if line.CloseNo != "" {
-		if day = closeDay(line.CloseNo); day == 0 {
+		if line.CloseNo != d.closeNo {
+			d.closeNo, d.closeDay = line.CloseNo, closeDay(line.CloseNo)
+		}
+		if day = d.closeDay; day == 0 {
 			return d.refuse("close_no", "%q holds no date as C03-20260915-1 does", line.CloseNo)
 		}
 	}
