@@ -102,33 +102,40 @@ func keyOf(s recon.Slice) []byte {
 }
 
 // bounds returns the first and the next offset of every partition of a topic.
+// What a broker answers only for now, as when leaders move, is asked again.
 func (k Kafka) bounds(ctx context.Context, topic string) (first, next map[int]int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	for {
+		first, err = k.offsets(ctx, topic, kafka.FirstOffsetOf, func(p kafka.PartitionOffsets) int64 { return p.FirstOffset })
+		if err == nil {
+			next, err = k.offsets(ctx, topic, kafka.LastOffsetOf, func(p kafka.PartitionOffsets) int64 { return p.LastOffset })
+		}
+		var answer kafka.Error
+		if !errors.As(err, &answer) || !answer.Temporary() || !pause(ctx, 100*time.Millisecond) {
+			return first, next, err
+		}
+	}
+}
+
+func (k Kafka) offsets(ctx context.Context, topic string, which func(int) kafka.OffsetRequest, value func(kafka.PartitionOffsets) int64) (map[int]int64, error) {
 	name := k.topic(topic)
-	var firsts, lasts []kafka.OffsetRequest
+	var ask []kafka.OffsetRequest
 	for p := range partitions[topic] {
-		firsts, lasts = append(firsts, kafka.FirstOffsetOf(p)), append(lasts, kafka.LastOffsetOf(p))
+		ask = append(ask, which(p))
 	}
-	first, next = map[int]int64{}, map[int]int64{}
-	for _, ask := range []struct {
-		offsets []kafka.OffsetRequest
-		into    map[int]int64
-		value   func(kafka.PartitionOffsets) int64
-	}{
-		{firsts, first, func(p kafka.PartitionOffsets) int64 { return p.FirstOffset }},
-		{lasts, next, func(p kafka.PartitionOffsets) int64 { return p.LastOffset }},
-	} {
-		answer, err := k.client().ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{name: ask.offsets}})
-		if err != nil {
-			return nil, nil, fmt.Errorf("offsets of %s: %w", name, err)
-		}
-		for _, p := range answer.Topics[name] {
-			if p.Error != nil {
-				return nil, nil, fmt.Errorf("offsets of %s, partition %d: %w", name, p.Partition, p.Error)
-			}
-			ask.into[p.Partition] = ask.value(p)
-		}
+	answer, err := k.client().ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{name: ask}})
+	if err != nil {
+		return nil, fmt.Errorf("offsets of %s: %w", name, err)
 	}
-	return first, next, nil
+	offsets := map[int]int64{}
+	for _, p := range answer.Topics[name] {
+		if p.Error != nil {
+			return nil, fmt.Errorf("offsets of %s, partition %d: %w", name, p.Partition, p.Error)
+		}
+		offsets[p.Partition] = value(p)
+	}
+	return offsets, nil
 }
 
 // pause waits, or returns false when ctx has ended.

@@ -166,9 +166,10 @@ func (r *rig) tables(t testing.TB) string {
 func (r *rig) parts(t testing.TB) string {
 	t.Helper()
 	return strings.Join(r.query(t, `
-		SELECT CONCAT(p.source, ' ', p.part, ' v', p.version, ' ', f.name)
+		SELECT CONCAT(p.source, ' ', p.part, ' v', p.version, ' ', MIN(d.name))
 		FROM feed_parts AS p
-		JOIN feed_files AS f ON f.file = p.file
+		JOIN feed_deliveries AS d ON d.file = p.file
+		GROUP BY p.source, p.account, p.part, p.version
 		ORDER BY p.source, p.account, p.part`), ", ")
 }
 
@@ -194,7 +195,7 @@ func TestAnEncodingOrSortOfBillIsNoNewVersion(t *testing.T) {
 	if got, want := r.parts(t), "BILL PAY v1 "+whole+", BILL REFUND v1 "+whole; got != want {
 		t.Errorf("counts %q, want %q", got, want)
 	}
-	states := r.query(t, `SELECT CONCAT(name, ' ', state) FROM feed_files ORDER BY fed_at`)
+	states := r.query(t, `SELECT CONCAT(MIN(d.name), ' ', f.state) FROM feed_files AS f JOIN feed_deliveries AS d ON d.file = f.file GROUP BY f.file, f.state ORDER BY MIN(d.fed_at)`)
 	want := []string{whole + " VERIFIED", "wechat_tradebill_ALL_20260915_nobom_lf.csv DUPLICATE",
 		"wechat_tradebill_SUCCESS_20260915.csv DUPLICATE", "wechat_tradebill_REFUND_20260915.csv DUPLICATE"}
 	if !slices.Equal(states, want) {
@@ -549,5 +550,53 @@ func TestNamesOffTheChannelListStayWithTheSender(t *testing.T) {
 	}
 	if l := lines[3]; l.Counterparty+l.CounterpartyAcc+l.Text != "" || l.Amount != -2500000 || l.EndToEndID != "HB20260916000001" {
 		t.Errorf("not listed: %+v", l)
+	}
+}
+
+// What the sample's his.csv comes to, with its repeated row twice.
+const (
+	hisRows = 50
+	hisSum  = 1604899
+)
+
+func TestHISDetailsAreCountedByTheirSender(t *testing.T) {
+	text, err := os.ReadFile(sample("his", "his.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "his.csv")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t)
+	var refused *channels.FileError
+	for _, o := range []Options{{}, {Counted: true, Rows: hisRows, Sum: hisSum + 1}, {Counted: true, Rows: hisRows, Sum: hisSum, Hospital: "H2"}} {
+		if _, err := r.producer.FeedHIS(t.Context(), path, o); !errors.As(err, &refused) {
+			t.Errorf("options %+v: %v", o, err)
+		}
+	}
+	fed, err := r.producer.FeedHIS(t.Context(), path, Options{Counted: true, Rows: hisRows, Sum: hisSum})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fed.Slice != (recon.Slice{Source: recon.SourceHIS, Hospital: "H1", Day: sampleDay}) || fed.Rows != hisRows {
+		t.Errorf("fed %+v", fed)
+	}
+	r.caughtUp(t)
+	if got := r.parts(t); got != "HIS ALL v1 his.csv" {
+		t.Errorf("counts %q", got)
+	}
+	bills := map[string]int{}
+	var orders []string
+	err = r.db.ReadTx(t.Context(), func(ctx context.Context, tx pgx.Tx) error {
+		clear(bills)
+		return recon.StreamHIS(ctx, tx, "H1", sampleDay, func(l *recon.Line) error {
+			bills[string(l.Kind)+l.BillNo]++
+			orders = append(orders, l.OrderNo)
+			return nil
+		})
+	})
+	if err != nil || len(bills) != hisRows-1 || !slices.IsSorted(orders) {
+		t.Errorf("%d bills of %d rows (%v), sorted %v: the repeated row stays two", len(bills), hisRows, err, slices.IsSorted(orders))
 	}
 }

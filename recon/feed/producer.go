@@ -87,7 +87,8 @@ func (p *Producer) FeedChannel(ctx context.Context, path string, o Options) (Fed
 	return p.feed(ctx, path, channelSort, o)
 }
 
-// FeedHIS sends the charge details of a hospital.
+// FeedHIS sends the charge details of a hospital. How many rows there are and
+// what they come to is told by the file's last line or by the options.
 func (p *Producer) FeedHIS(ctx context.Context, path string, o Options) (Fed, error) {
 	return p.feed(ctx, path, func(*os.File) (fileSort, error) { return hisDetails, nil }, o)
 }

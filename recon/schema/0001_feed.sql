@@ -14,7 +14,6 @@ CREATE TABLE feed_files (
   reason        TEXT NOT NULL,             -- why it was rejected
   stored        INT8 NOT NULL CHECK (stored >= 0), -- lines of it that stand in the line table
   part          TEXT NOT NULL CHECK (part IN ('', 'ALL', 'PAY', 'REFUND')), -- '' until the manifest came
-  name          TEXT NOT NULL,
   sha256        BYTEA NOT NULL,
   row_count     INT8 NOT NULL,
   line_count    INT8 NOT NULL,
@@ -35,6 +34,7 @@ CREATE INDEX feed_files_slice ON feed_files (day, source, hospital, channel, acc
 CREATE TABLE feed_deliveries (
   file   INT8 NOT NULL REFERENCES feed_files (file),
   fed_at INT8 NOT NULL, -- Unix microseconds
+  name   TEXT NOT NULL, -- what the file was called
   PRIMARY KEY (file, fed_at)
 );
 
