@@ -277,20 +277,50 @@ func TestARestatedFileIsVersionTwoOfItsPart(t *testing.T) {
 	}
 }
 
-func TestFeedingAgainChangesNothing(t *testing.T) {
+// samples are the sample day's files, every sort of them.
+var samples = []string{
+	"channels/wechat/testdata/wechat_tradebill_ALL_20260915.csv",
+	"channels/wechat/testdata/wechat_fundflow_BASIC_20260915.csv",
+	"channels/alipay/testdata/alipay_20880000000000020156_20260915_trade.csv.zip",
+	"channels/alipay/testdata/alipay_20880000000000020156_20260915_signcustomer.csv.zip",
+	"channels/his/testdata/his.csv",
+	"channels/bank/testdata/bank_camt053_20260916.xml",
+}
+
+// feedAny sends a sample file of whatever sort.
+func (r *rig) feedAny(t testing.TB, path string) {
+	t.Helper()
+	feed, o := r.producer.FeedChannel, Options{}
+	switch filepath.Base(path) {
+	case "his.csv":
+		feed, o = r.producer.FeedHIS, Options{Counted: true, Rows: hisRows, Sum: hisSum}
+	case "bank_camt053_20260916.xml":
+		feed = r.producer.FeedBank
+	}
+	if _, err := feed(t.Context(), filepath.Join("..", "..", path), o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheOrderOfFilesAndFeedingAgainChangeNothing(t *testing.T) {
 	r := newRig(t)
-	files := []string{"wechat_tradebill_ALL_20260915.csv", "wechat_fundflow_BASIC_20260915.csv"}
-	for _, name := range files {
-		r.feed(t, sample("wechat", name))
+	for _, path := range samples {
+		r.feedAny(t, path)
 	}
 	r.caughtUp(t)
-	before := r.tables(t)
-	for _, name := range files {
-		r.feed(t, sample("wechat", name))
+	want := r.tables(t)
+	if states := r.query(t, `SELECT DISTINCT state FROM feed_files`); !slices.Equal(states, []string{"VERIFIED"}) {
+		t.Fatalf("states %v", states)
 	}
-	r.caughtUp(t)
-	if after := r.tables(t); after != before {
-		t.Errorf("after:\n%s\nbefore:\n%s", after, before)
+	other := newRig(t)
+	twice := append(slices.Clone(samples), samples...)
+	rand.Shuffle(len(twice), func(i, j int) { twice[i], twice[j] = twice[j], twice[i] })
+	for _, path := range twice {
+		other.feedAny(t, path)
+	}
+	other.caughtUp(t)
+	if got := other.tables(t); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
 }
 
@@ -311,20 +341,96 @@ func (r *rig) all(t testing.TB, topic string) [][]byte {
 }
 
 func TestMessagesInAnyOrderAndTwiceMakeTheSameTables(t *testing.T) {
+	r, other := newRig(t), newRig(t)
+	for _, path := range append(samples, "channels/wechat/testdata/wechat_tradebill_REFUND_20260915.csv") {
+		r.feedAny(t, path)
+	}
+	r.caughtUp(t)
+	for _, topic := range consumed {
+		messages := r.all(t, topic)
+		messages = append(messages, messages...)
+		rand.Shuffle(len(messages), func(i, j int) { messages[i], messages[j] = messages[j], messages[i] })
+		other.send(t, topic, messages...)
+	}
+	other.caughtUp(t)
+	if got, want := other.tables(t), r.tables(t); got != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+func TestOffsetsThatAreSetBackChangeNothing(t *testing.T) {
 	r := newRig(t)
-	for _, name := range []string{"wechat_tradebill_ALL_20260915.csv", "wechat_fundflow_BASIC_20260915.csv", "wechat_tradebill_REFUND_20260915.csv"} {
-		r.feed(t, sample("wechat", name))
+	for _, path := range samples {
+		r.feedAny(t, path)
 	}
 	r.caughtUp(t)
 	want := r.tables(t)
-	messages := r.all(t, TopicChannel)
-	messages = append(messages, messages...)
-	rand.Shuffle(len(messages), func(i, j int) { messages[i], messages[j] = messages[j], messages[i] })
-	other := newRig(t)
-	other.send(t, TopicChannel, messages...)
-	other.caughtUp(t)
-	if got := other.tables(t); got != want {
+	r.stop(t)
+	for _, topic := range consumed {
+		var back []kafka.OffsetCommit
+		for partition := range partitions[topic] {
+			back = append(back, kafka.OffsetCommit{Partition: partition})
+		}
+		answer, err := r.kafka.client().OffsetCommit(t.Context(), &kafka.OffsetCommitRequest{
+			GroupID: r.kafka.group(topic), GenerationID: -1, Topics: map[string][]kafka.OffsetCommit{r.kafka.topic(topic): back},
+		})
+		if err != nil || answer.Topics[r.kafka.topic(topic)][0].Error != nil {
+			t.Fatal(err, answer)
+		}
+	}
+	r.start()
+	r.caughtUp(t)
+	if got := r.tables(t); got != want {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
+// hear is a log that tells each message to a channel, if somebody listens.
+type hear chan string
+
+func (h hear) Enabled(context.Context, slog.Level) bool { return true }
+func (h hear) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h hear) WithGroup(string) slog.Handler            { return h }
+func (h hear) Handle(_ context.Context, r slog.Record) error {
+	select {
+	case h <- r.Message:
+	default:
+	}
+	return nil
+}
+
+func TestADatabaseThatRefusesIsWaitedFor(t *testing.T) {
+	url := dbtest.URL(t, recon.Schema)
+	open := func(role db.Role) *db.DB {
+		d, err := db.Open(t.Context(), url, role)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(d.Close)
+		return d
+	}
+	owner := open(db.Owner)
+	rename := func(from, to string) {
+		if _, err := owner.Pool.Exec(t.Context(), `ALTER TABLE `+from+` RENAME TO `+to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := &rig{kafka: testKafka(t), db: open(db.App)}
+	rename("bill_lines", "gone")
+	heard := make(hear, 1)
+	r.consumer = StartConsumer(context.Background(), r.kafka, r.db, now, slog.New(heard))
+	defer r.stop(t)
+	r.send(t, TopicChannel, line(t, "1"))
+	if said := <-heard; !strings.Contains(said, "trying again") {
+		t.Errorf("the log says %q", said)
+	}
+	rename("gone", "bill_lines")
+	r.caughtUp(t)
+	if got := r.query(t, `SELECT order_no FROM bill_lines`); !slices.Equal(got, []string{"1"}) {
+		t.Errorf("stored %v", got)
+	}
+	if letters, err := DeadLetters(t.Context(), r.kafka, r.db); err != nil || len(letters) > 0 {
+		t.Errorf("dead letters %v (%v)", letters, err)
 	}
 }
 
