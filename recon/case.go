@@ -317,7 +317,9 @@ func (d *decision) approve(ctx context.Context, b *ledger.Batch, c *Case) error 
 		to = CaseApproved
 	}
 	d.write(b, c, to, c.Maker, d.Who)
-	b.Exec(`UPDATE recon_legs SET open = FALSE, proved_fen = proved_fen + $2 WHERE case_id = $1`, c.ID, int64(proved))
+	b.Exec(`
+		UPDATE recon_legs SET open = $3, decided = $3, proved_fen = proved_fen + $2
+		WHERE case_id = $1 AND kind <> 'SETTLE'`, c.ID, int64(proved), r.follows)
 	b.Record("case.approved", fmt.Appendf(nil, `{"case":%q,"resolution":%q,"maker":%q,"checker":%q}`, c.ID, c.Resolution, c.Maker, d.Who))
 	return nil
 }

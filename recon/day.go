@@ -276,7 +276,7 @@ func (h *hospitalRun) takeOrder(ctx context.Context, legs []*Leg, priors []*legR
 // Half of a case of two hospitals stays what it is, whether or not the other
 // hospital runs today.
 func (leg *Leg) unchanged() bool {
-	return leg.Carried && !leg.Fresh && leg.row != nil && (leg.row.Code == leg.Code || leg.row.Code == F9)
+	return leg.Carried && !leg.Fresh && leg.row != nil && (leg.row.Code == leg.Code || leg.row.Code == F9 || leg.row.Decided)
 }
 
 // adopt gives each leg its merchant number, where only HIS knows it, and the row

@@ -140,7 +140,7 @@ func (h *house) trial() map[string]ledger.Money {
 
 func (h *house) verify() {
 	h.t.Helper()
-	found, err := ledger.Verify(h.t.Context(), h.db, clearing.Controls()...)
+	found, err := ledger.Verify(h.t.Context(), h.db, append(clearing.Controls(), recon.Controls()...)...)
 	h.must(err)
 	for _, f := range found {
 		h.t.Error(f)

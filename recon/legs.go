@@ -46,6 +46,7 @@ type legRow struct {
 	D, Before  ledger.Money
 	Touched    ledger.Day
 	Open       bool
+	Decided    bool // by a person: the row of HIS that follows it is expected and changes nothing
 	Settled    bool
 	Effects    Effects
 	Proved     ledger.Money
@@ -54,14 +55,14 @@ type legRow struct {
 }
 
 const legColumns = `hospital, day, order_no, kind, refund_no, channel, merchant_no, code, case_id,
-			d_fen, before_fen, touched, open, settled, effects, proved_fen, lines`
+			d_fen, before_fen, touched, open, decided, settled, effects, proved_fen, lines`
 
 func scanLegs(rows pgx.Rows, take func(*legRow) error) error {
 	var r legRow
 	var effects string
 	_, err := pgx.ForEachRow(rows, []any{
 		&r.Hospital, &r.Day, &r.OrderNo, &r.Kind, &r.RefundNo, &r.Channel, &r.MerchantNo, &r.Code, &r.CaseID,
-		&r.D, &r.Before, &r.Touched, &r.Open, &r.Settled, &effects, &r.Proved, &r.text,
+		&r.D, &r.Before, &r.Touched, &r.Open, &r.Decided, &r.Settled, &effects, &r.Proved, &r.text,
 	}, func() (err error) {
 		row := r
 		if row.Effects, err = parseEffects(effects); err != nil {
@@ -169,7 +170,7 @@ type legArrays struct {
 	hospital, order, kind, refund, channel, merchant, code, caseID, effects, lines []string
 	day, touched                                                                   []int32
 	d, before, proved                                                              []int64
-	open, settled                                                                  []bool
+	open, decided, settled                                                         []bool
 }
 
 func (a *legArrays) add(r *legRow) {
@@ -179,32 +180,32 @@ func (a *legArrays) add(r *legRow) {
 	a.merchant, a.code = append(a.merchant, r.MerchantNo), append(a.code, string(r.Code))
 	a.caseID, a.d = append(a.caseID, r.CaseID), append(a.d, int64(r.D))
 	a.before, a.touched = append(a.before, int64(r.Before)), append(a.touched, int32(r.Touched))
-	a.open, a.settled = append(a.open, r.Open), append(a.settled, r.Settled)
+	a.open, a.decided, a.settled = append(a.open, r.Open), append(a.decided, r.Decided), append(a.settled, r.Settled)
 	a.effects, a.proved = append(a.effects, r.Effects.String()), append(a.proved, int64(r.Proved))
 	a.lines = append(a.lines, r.text)
 }
 
 func (a *legArrays) args() []any {
 	return []any{a.hospital, a.day, a.order, a.kind, a.refund, a.channel, a.merchant, a.code, a.caseID,
-		a.d, a.before, a.touched, a.open, a.settled, a.effects, a.proved, a.lines}
+		a.d, a.before, a.touched, a.open, a.decided, a.settled, a.effects, a.proved, a.lines}
 }
 
 const insertLegs = `
 	INSERT INTO recon_legs (` + legColumns + `)
 	SELECT hospital, day, order_no, kind, refund_no, channel, merchant_no, code, case_id,
-		d_fen, before_fen, touched, open, settled, effects, proved_fen, lines
+		d_fen, before_fen, touched, open, decided, settled, effects, proved_fen, lines
 	FROM unnest($1::TEXT[], $2::INT4[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[],
-		$10::INT8[], $11::INT8[], $12::INT4[], $13::BOOL[], $14::BOOL[], $15::TEXT[], $16::INT8[], $17::TEXT[])
+		$10::INT8[], $11::INT8[], $12::INT4[], $13::BOOL[], $14::BOOL[], $15::BOOL[], $16::TEXT[], $17::INT8[], $18::TEXT[])
 		AS new(` + legColumns + `)`
 
 // updateLegs is a compare-and-set on the effects that stood when the run read them.
 const updateLegs = `
 	UPDATE recon_legs AS l
 	SET channel = new.channel, merchant_no = new.merchant_no, code = new.code, case_id = new.case_id,
-		d_fen = new.d_fen, before_fen = new.before_fen, touched = new.touched, open = new.open, settled = new.settled,
+		d_fen = new.d_fen, before_fen = new.before_fen, touched = new.touched, open = new.open, decided = new.decided, settled = new.settled,
 		effects = new.effects, proved_fen = new.proved_fen, lines = new.lines
 	FROM unnest($1::TEXT[], $2::INT4[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[],
-		$10::INT8[], $11::INT8[], $12::INT4[], $13::BOOL[], $14::BOOL[], $15::TEXT[], $16::INT8[], $17::TEXT[], $18::TEXT[])
+		$10::INT8[], $11::INT8[], $12::INT4[], $13::BOOL[], $14::BOOL[], $15::BOOL[], $16::TEXT[], $17::INT8[], $18::TEXT[], $19::TEXT[])
 		AS new(` + legColumns + `, old_effects)
 	WHERE l.hospital = new.hospital AND l.day = new.day AND l.order_no = new.order_no AND l.kind = new.kind
 		AND l.refund_no = new.refund_no AND l.effects = new.old_effects`

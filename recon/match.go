@@ -193,6 +193,7 @@ func (o *order) joinHIS() {
 	if (loose || recharged) && o.joinNet(pays, pay, recharged) {
 		return
 	}
+	voided := o.voids(pay, refunds[""])
 	for _, l := range o.his {
 		k := legKey{kind: l.Kind}
 		if l.Kind == channels.Refund {
@@ -201,11 +202,45 @@ func (o *order) joinHIS() {
 				k.extra = "his " + l.BillNo
 			}
 		}
+		if voided && l.Kind == channels.Refund && l.RefundNo == "" {
+			o.leg(legKey{kind: channels.Pay}, l).add(l)
+			continue
+		}
 		leg := o.leg(k, l)
 		leg.add(l)
 		leg.say(HIS, l.Amount)
 		o.noteDups(leg)
 	}
+	if voided {
+		o.index[legKey{kind: channels.Pay}].unsay(refunds[""])
+	}
+}
+
+// voids says whether HIS took its own charge back: a refund row that names the
+// order and no refund, for a payment on which the money is not settled between
+// platform and channel, and for which no refund is on record anywhere.
+func (o *order) voids(pay *Leg, back ledger.Money) bool {
+	if back == 0 || o.rules.NoStage["S7"] || pay != nil && pay.owed() > 0 && pay.bill != nil {
+		return false
+	}
+	var charged ledger.Money
+	for _, l := range o.his {
+		if l.Kind == channels.Pay {
+			charged += l.Amount
+		}
+	}
+	for _, leg := range o.legs {
+		if leg.Kind != channels.Pay {
+			return false
+		}
+	}
+	return back <= charged
+}
+
+// unsay takes back part of what HIS said, all of it where nothing is left.
+func (leg *Leg) unsay(fen ledger.Money) {
+	leg.Said[HIS].Fen -= fen
+	leg.Said[HIS].Present = leg.Said[HIS].Fen != 0
 }
 
 // noteDups hangs the repeated HIS rows on the leg that took them, once.

@@ -45,9 +45,12 @@ func (h *hospitalRun) changeOf(leg *Leg) (*change, error) {
 		if old.Touched != h.day {
 			row.Before = old.D
 		}
-		if old.Code.Exception() && !old.Open {
+		if old.Code.Exception() && !old.Open || old.Decided && old.Code == leg.Code {
 			h.prove(old)
 			return nil, nil
+		}
+		if old.Decided && leg.D == 0 {
+			return h.followed(leg, row, old)
 		}
 	}
 	row.Open = leg.Code.Exception() || leg.Code == Pending
@@ -63,6 +66,18 @@ func (h *hospitalRun) changeOf(leg *Leg) (*change, error) {
 	h.prove(row)
 	c := &change{row: row, old: old, day: h.day}
 	return c, h.complete(c, leg)
+}
+
+// followed ends a leg that a person had decided when the row of HIS that was
+// expected after it has come: what was posted by the decision stands.
+func (h *hospitalRun) followed(leg *Leg, row, old *legRow) (c *change, err error) {
+	row.Code, row.Channel, row.MerchantNo, row.CaseID = old.Code, old.Channel, old.MerchantNo, old.CaseID
+	row.Effects, row.Proved = old.Effects, old.Proved
+	if row.text, err = keepLines(leg.Lines); err != nil {
+		return nil, err
+	}
+	h.prove(row)
+	return &change{row: row, old: old, day: h.day}, nil
 }
 
 // theCase is the case of the leg: its own, or that of the leg it is part of.
@@ -119,7 +134,7 @@ func (h *hospitalRun) complete(c *change, leg *Leg) error {
 // same says that nothing about the row has changed.
 func (c *change) same() bool {
 	o, n := c.old, c.row
-	return o != nil && len(c.undo)+len(c.post) == 0 && o.Code == n.Code && o.D == n.D && o.Open == n.Open &&
+	return o != nil && len(c.undo)+len(c.post) == 0 && o.Code == n.Code && o.D == n.D && o.Open == n.Open && o.Decided == n.Decided &&
 		o.Proved == n.Proved && o.text == n.text && o.CaseID == n.CaseID && o.Channel == n.Channel && o.MerchantNo == n.MerchantNo
 }
 
@@ -282,6 +297,9 @@ func (p *publication) addLeg(leg *Leg) error {
 	if leg.row != nil && leg.restated(p.h) {
 		leg.Code, leg.Note = Restated, "was "+string(leg.row.Code)+", now "+string(leg.Code)
 	}
+	if leg.row != nil && leg.row.Decided && leg.Code != leg.row.Code && leg.D == 0 {
+		leg.Code = Match // what the decision expected has come
+	}
 	for one := range leg.all() {
 		if one != leg {
 			one.caseOf = leg.theCase()
@@ -293,7 +311,7 @@ func (p *publication) addLeg(leg *Leg) error {
 		if c != nil && !c.same() {
 			p.changes = append(p.changes, c)
 		}
-		if c != nil && c.old != nil && c.old.CaseID != "" && c.row.CaseID == "" {
+		if c != nil && c.old != nil && c.old.CaseID != "" && c.row.CaseID != c.old.CaseID {
 			p.closed = append(p.closed, c.old.CaseID)
 		}
 	}

@@ -19,31 +19,33 @@ type resolution struct {
 	zh, en string
 	detail string // what the person must name beside it
 	waits  bool   // the case may stay open after approval until money moves
-	by     map[Code][]string
+	// follows: HIS sends a row of its own after it, which then changes nothing.
+	follows bool
+	by      map[Code][]string
 }
 
 // resolutions is the table of what settles what. A journal with a leading "-" is
 // the manual's turned round. NOTED settles only what carries no money.
 var resolutions = map[string]resolution{
-	"REFUND": {"退款给患者", "refund to the patient", "", true, map[Code][]string{
+	"REFUND": {"退款给患者", "refund to the patient", "", true, false, map[Code][]string{
 		F1: {"E02"}, F2: {"E07"}, F4: {"E02"}, I1: {"E07"}, I5: {"E36b"}, PaidTwice: {"E21"}, Backfill: {"E07"}, I4: nil, F6: nil, Restated: {"E02"}}},
-	"BACKFILL": {"补单", "back-fill the order", "", false, map[Code][]string{F1: {"E03"}, Backfill: {"J02"}}},
-	"HIS_BOOKS": {"HIS 已补记", "HIS has booked it", "", false, map[Code][]string{
+	"BACKFILL": {"补单", "back-fill the order", "", false, false, map[Code][]string{F1: {"E03"}, Backfill: {"J02"}}},
+	"HIS_BOOKS": {"HIS 已补记", "HIS has booked it", "", false, true, map[Code][]string{
 		F2: {"J02"}, I1: {"J02"}, I5: {"J02"}, PaidTwice: {"J02"}}},
-	"LINK":           {"确认同笔，补写单号", "confirm the link", "", false, map[Code][]string{I7: {"J02"}, I8: {"E37", "J02"}}},
-	"HIS_VOIDS":      {"HIS 作废", "HIS voids the bill", "", false, map[Code][]string{F3: {"E14"}, F4: {"E14"}, F5: {"E19"}, I2: nil, I3: nil, I5: nil, I6: nil, Restated: {"E14"}}},
-	"CASH_PAID":      {"患者窗口补交现金", "the patient paid cash", "", false, map[Code][]string{F3: {"E13"}}},
-	"HOSPITAL_BEARS": {"医院承担", "the hospital bears it", "", false, map[Code][]string{F3: {"E14"}, F4: {"E14"}, F5: {"E19"}}},
-	"PLATFORM_BEARS": {"平台承担（核销）", "the platform bears it (write-off)", "", false, map[Code][]string{
+	"LINK":           {"确认同笔，补写单号", "confirm the link", "", false, false, map[Code][]string{I7: {"J02"}, I8: {"E37", "J02"}}},
+	"HIS_VOIDS":      {"HIS 作废", "HIS voids the bill", "", false, true, map[Code][]string{F3: {"E14"}, F4: {"E14"}, F5: {"E19"}, I2: nil, I3: nil, I5: nil, I6: nil, Restated: {"E14"}}},
+	"CASH_PAID":      {"患者窗口补交现金", "the patient paid cash", "", false, false, map[Code][]string{F3: {"E13"}}},
+	"HOSPITAL_BEARS": {"医院承担", "the hospital bears it", "", false, false, map[Code][]string{F3: {"E14"}, F4: {"E14"}, F5: {"E19"}}},
+	"PLATFORM_BEARS": {"平台承担（核销）", "the platform bears it (write-off)", "", false, false, map[Code][]string{
 		F3: {"E14", "E15a"}, F4: {"E14", "E15a"}, I2: {"E08a"}, I3: {"E09"}}},
-	"FOREIGN":       {"非本平台交易", "another business of the hospital", "the owner, --detail NAME", false, map[Code][]string{F1: {"E04"}}},
-	"OWNER_UNKNOWN": {"无主长款转医院", "owner never found: to the hospital", "", false, map[Code][]string{F1: {"E05"}, F4: {"E05"}}},
-	"ACCEPT_FEE":    {"接受手续费差额", "accept the fee difference", "", false, map[Code][]string{F7: {"E24+J04"}}},
-	"DISPUTE_FEE":   {"手续费争议", "dispute the fee", "", true, map[Code][]string{F7: {"E25"}}},
-	"FEE_CREDITED":  {"渠道已返还", "the channel credited the fee", "", false, map[Code][]string{F7: {"E26"}}},
-	"CANCEL":        {"取消平台记录", "cancel the platform's record", "", false, map[Code][]string{Phantom: {"E34b"}}},
-	"IDENTIFIED":    {"认领为结算款", "identified as a settlement in transit", "the settlement, --detail stl_…", false, map[Code][]string{BankUnidentified: {"E30b"}, BankOver: {"E30b"}}},
-	"NOTED":         {"已知悉（不涉及资金）", "noted, no money", "", false, nil},
+	"FOREIGN":       {"非本平台交易", "another business of the hospital", "the owner, --detail NAME", false, false, map[Code][]string{F1: {"E04"}}},
+	"OWNER_UNKNOWN": {"无主长款转医院", "owner never found: to the hospital", "", false, false, map[Code][]string{F1: {"E05"}, F4: {"E05"}}},
+	"ACCEPT_FEE":    {"接受手续费差额", "accept the fee difference", "", false, false, map[Code][]string{F7: {"E24+J04"}}},
+	"DISPUTE_FEE":   {"手续费争议", "dispute the fee", "", true, false, map[Code][]string{F7: {"E25"}}},
+	"FEE_CREDITED":  {"渠道已返还", "the channel credited the fee", "", false, false, map[Code][]string{F7: {"E26"}}},
+	"CANCEL":        {"取消平台记录", "cancel the platform's record", "", false, false, map[Code][]string{Phantom: {"E34b"}}},
+	"IDENTIFIED":    {"认领为结算款", "identified as a settlement in transit", "the settlement, --detail stl_…", false, false, map[Code][]string{BankUnidentified: {"E30b"}, BankOver: {"E30b"}}},
+	"NOTED":         {"已知悉（不涉及资金）", "noted, no money", "", false, false, nil},
 }
 
 // resolutionsOf lists what may settle the case, by name.
@@ -171,6 +173,10 @@ func suspense(ctx context.Context, tx pgx.Tx, dir *clearing.Directory, c *Case) 
 	case F6, I4:
 		if m, ok := dir.Merchant(c.Channel, c.MerchantNo); ok {
 			places = append(places, place{clearing.RefundOwed(m), c.RefundNo})
+		}
+	case BankMissing, BankShort:
+		if m, ok := dir.Merchant(c.Channel, c.MerchantNo); ok {
+			places = append(places, place{clearing.Withdrawn(m), settlementRef(m, c.Day)})
 		}
 	case BankUnidentified, BankOver:
 		for i := range dir.Banks {

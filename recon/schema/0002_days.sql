@@ -20,6 +20,7 @@ CREATE TABLE recon_legs (
   before_fen   INT8 NOT NULL, -- d before the run of day touched
   touched      INT4 NOT NULL, -- the day of the run that last changed it
   open         BOOL NOT NULL,
+  decided      BOOL NOT NULL, -- a person has decided it; HIS's own correction is still to come
   settled      BOOL NOT NULL, -- released, and its money is in the hospital's account
   effects      TEXT NOT NULL,
   proved_fen   INT8 NOT NULL,
