@@ -1,0 +1,436 @@
+// Command clearward keeps a hospital's electronic payments in one balanced
+// ledger and reconciles them with what HIS, the channels and the bank say.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/clearward/clearward/api"
+	"github.com/clearward/clearward/api/auth"
+	"github.com/clearward/clearward/ledger"
+	"github.com/clearward/clearward/recon"
+	"github.com/clearward/clearward/recon/feed"
+)
+
+const about = `The ledger and clearing engine behind a hospital's electronic payments.
+
+setup, import, feed, recon, verify and key are run by whoever holds the data directory and the rights of its
+database; nobody else gets that far. Decisions on cases are a person's: they need the person's key (--key or
+CLEARWARD_KEY), and who proposes cannot approve.
+
+Environment: CLEARWARD_DATA_DIR, CLEARWARD_DATABASE_URL, COCKROACH_BINARY, CLEARWARD_KAFKA_BROKERS,
+CLEARWARD_KEY, CLEARWARD_LOG (debug, info, warn, error). Exit code 1: refused or failed; 2: wrongly asked.`
+
+// commands is the command line.
+type commands struct {
+	Setup   setupCommand   `cmd:"" help:"Store regions, hospitals, merchant numbers, fees, bank accounts and opening balances. Again changes nothing."`
+	Key     keyCommands    `cmd:"" help:"Make, list and revoke the keys of people and programs."`
+	Import  importCommand  `cmd:"" help:"Post a business app's payments, refunds and reversals. Twice is once."`
+	Feed    feedCommands   `cmd:"" help:"Send files of HIS, the channels and the bank; a file is taken whole or refused whole."`
+	Recon   reconCommands  `cmd:"" help:"Reconcile a day."`
+	Case    caseCommands   `cmd:"" help:"Work on cases (差异单)."`
+	Verify  verifyCommand  `cmd:"" help:"Compute every balance and rule again from the postings."`
+	Migrate migrateCommand `cmd:"" help:"Bring the tables up to date; every command does it too."`
+	Demo    demoCommand    `cmd:"" help:"Set up, import, feed and reconcile the sample day and a generated day, in a new data directory."`
+	Day     dayCommand     `cmd:"" help:"Generate a day and reconcile it, from files to the published batch, with the time of each stage and the peak memory."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// quit is what kong asks for after it has printed a help.
+type quit int
+
+// run carries out one command and returns the exit code.
+func run(ctx context.Context, args []string, out, log io.Writer) (code int) {
+	defer func() {
+		if asked, ok := recover().(quit); ok {
+			code = int(asked)
+		}
+	}()
+	parser := kong.Must(&commands{}, kong.Name("clearward"), kong.Description(about), kong.Writers(out, log),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
+		kong.Exit(func(code int) { panic(quit(code)) }))
+	asked, err := parser.Parse(args)
+	if err != nil {
+		fmt.Fprintf(log, "clearward: %v; `clearward --help` shows the commands\n", err)
+		return 2
+	}
+	config, err := api.FromEnv(os.Getenv, log)
+	if err == nil {
+		err = asked.Run(&program{ctx: ctx, config: config, out: out, log: log})
+	}
+	var usage usageError
+	switch {
+	case errors.As(err, &usage):
+		fmt.Fprintln(log, "clearward: "+string(usage))
+		return 2
+	case err != nil:
+		fmt.Fprintln(log, "clearward: "+api.Explain(err))
+		return 1
+	}
+	return 0
+}
+
+// usageError says that a command was asked for in a way that cannot be meant.
+type usageError string
+
+// Error implements error.
+func (u usageError) Error() string { return string(u) }
+
+// program is what every command works with.
+type program struct {
+	ctx      context.Context
+	config   api.Config
+	out, log io.Writer
+}
+
+// do opens the program, does the work of a command and closes it again.
+func (p *program) do(work func(s *api.Server) error) error {
+	s, err := api.Open(p.ctx, p.config)
+	if err != nil {
+		return err
+	}
+	return errors.Join(work(s), s.Close())
+}
+
+// meter shows on a terminal how far a work has come.
+func (p *program) meter() *api.Meter { return api.NewMeter(p.log) }
+
+// day is a business day as people write it.
+type day ledger.Day
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *day) UnmarshalText(text []byte) error {
+	parsed, err := ledger.ParseDay(string(text))
+	*d = day(parsed)
+	return err
+}
+
+type setupCommand struct {
+	File string `arg:"" help:"YAML, for example samples/day/setup.yaml."`
+}
+
+// Run implements the command.
+func (c *setupCommand) Run(p *program) error {
+	return p.do(func(s *api.Server) error {
+		done, err := s.Setup(p.ctx, c.File)
+		if err != nil {
+			return err
+		}
+		changed := "nothing new"
+		if done.Changed > 0 {
+			changed = fmt.Sprintf("%d rows written", done.Changed)
+		}
+		fmt.Fprintf(p.out, "%d hospitals, %d merchant numbers, %d rates, %d bank accounts: %s\n",
+			done.Hospitals, done.Merchants, done.Rates, done.Banks, changed)
+		return nil
+	})
+}
+
+type keyCommands struct {
+	New struct {
+		Person  string `help:"Whose key it is." xor:"who"`
+		Service string `help:"Of a program, which may bring data and start runs, and decide nothing." xor:"who"`
+		Role    string `help:"ACCOUNTANT (maker), FINANCE_HEAD (checker), CASHIER, TREASURER, INSURANCE, IT, OPERATOR, SUPPLIER, AUDITOR, ADMIN."`
+	} `cmd:"" help:"Make a key. It is shown once; its hash is stored."`
+	List   struct{} `cmd:"" help:"List every key ever made, never the key itself."`
+	Revoke struct {
+		ID string `arg:"" help:"key_… as listed."`
+	} `cmd:"" help:"End a key for ever."`
+}
+
+// Run implements the commands.
+func (c *keyCommands) Run(p *program, asked *kong.Context) error {
+	return p.do(func(s *api.Server) error {
+		switch asked.Selected().Name {
+		case "list":
+			keys, err := auth.List(p.ctx, s.DB)
+			api.WriteKeys(p.out, keys)
+			return err
+		case "revoke":
+			return s.RevokeKey(p.ctx, c.Revoke.ID)
+		}
+		name, role := c.New.Person, auth.Role(c.New.Role)
+		if c.New.Service != "" {
+			if role != "" && role != auth.Service {
+				return usageError("a program has the role SERVICE and no other: leave --role out")
+			}
+			name, role = c.New.Service, auth.Service
+		}
+		key, err := s.NewKey(p.ctx, name, role)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(p.out, key)
+		fmt.Fprintln(p.log, "This key is shown once. Keep it, and give it by --key or CLEARWARD_KEY.")
+		return nil
+	})
+}
+
+type importCommand struct {
+	File string `arg:"" help:"platform.csv, for example samples/day/platform.csv."`
+}
+
+// Run implements the command.
+func (c *importCommand) Run(p *program) error {
+	return p.do(func(s *api.Server) error {
+		meter := p.meter()
+		done, err := s.Import(p.ctx, c.File, meter.Of("import"))
+		meter.Clear()
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(p.out, "%d rows: %d payments, %d refunds, %d reversals posted; %d failed payments stored; %d were there before\n",
+			done.Rows, done.Payments, done.Refunds, done.Reversals, done.Failed, done.Replayed)
+		return nil
+	})
+}
+
+type feedFlags struct {
+	Files []string `arg:"" name:"file" help:"Files, each taken whole or refused whole."`
+	Day   day      `help:"The business day, where the file does not say it (a bill without rows)." placeholder:"DAY"`
+}
+
+type feedCommands struct {
+	Channel struct {
+		feedFlags
+		Merchant string `help:"The merchant number, where the file does not say it (fund bills, bills without rows)." placeholder:"NO"`
+	} `cmd:"" help:"Trade bills and fund bills: WeChat (plain or gzip), Alipay (zip). What a file is, is told by its content."`
+	HIS struct {
+		feedFlags
+		Hospital string `help:"The hospital that it must be of." placeholder:"CODE"`
+		Rows     *int   `help:"How many rows it has. Needed with --sum where neither a last line #rows,pay_fen,refund_fen nor FILE.manifest.json says it."`
+		Sum      *int64 `help:"Payments less refunds, in fen." placeholder:"FEN"`
+	} `cmd:"" name:"his" help:"Charge details of HIS (CSV or JSON lines)."`
+	Bank struct{ feedFlags } `cmd:"" help:"Bank statements (camt.053)."`
+	Dead struct {
+		Replay []string `help:"Send these back to where they came from." placeholder:"ID" xor:"which"`
+		All    bool     `help:"Send back all that were not sent back before." xor:"which"`
+	} `cmd:"" help:"List messages that could not be stored, with the reason, and send them back."`
+}
+
+// Run implements the commands.
+func (c *feedCommands) Run(p *program, asked *kong.Context) error {
+	kind, flags, o := api.FeedKind(asked.Selected().Name), c.Channel.feedFlags, feed.Options{MerchantNo: c.Channel.Merchant}
+	switch kind {
+	case "dead":
+		return c.dead(p)
+	case api.FeedBank:
+		flags = c.Bank.feedFlags
+	case api.FeedHIS:
+		flags, o.Hospital = c.HIS.feedFlags, c.HIS.Hospital
+		if (c.HIS.Rows == nil) != (c.HIS.Sum == nil) {
+			return usageError("--rows and --sum go together")
+		}
+		if o.Counted = c.HIS.Rows != nil; o.Counted {
+			if len(flags.Files) > 1 {
+				return usageError("--rows and --sum are of one file: feed it alone")
+			}
+			o.Rows, o.Sum = *c.HIS.Rows, ledger.Money(*c.HIS.Sum)
+		}
+	}
+	o.Day = ledger.Day(flags.Day)
+	files := make([]api.FileToFeed, len(flags.Files))
+	for i, path := range flags.Files {
+		files[i] = api.FileToFeed{Path: path, Options: o}
+	}
+	return p.do(func(s *api.Server) error {
+		meter := p.meter()
+		verdicts, err := s.Feed(p.ctx, kind, files, meter.Count)
+		meter.Clear()
+		if err != nil {
+			return err
+		}
+		return api.WriteVerdicts(p.out, verdicts)
+	})
+}
+
+func (c *feedCommands) dead(p *program) error {
+	return p.do(func(s *api.Server) error {
+		var letters []feed.Letter
+		var err error
+		switch {
+		case c.Dead.All || len(c.Dead.Replay) > 0:
+			letters, err = s.Replay(p.ctx, c.Dead.Replay...)
+			fmt.Fprintf(p.out, "%d sent back\n", len(letters))
+		default:
+			letters, err = s.DeadLetters(p.ctx)
+			fmt.Fprintf(p.out, "%d dead letters\n", len(letters))
+		}
+		api.WriteLetters(p.out, letters)
+		return err
+	})
+}
+
+type reconFlags struct {
+	Day    day    `required:"" help:"The business day." placeholder:"DAY"`
+	Format string `enum:"table,json,csv" default:"table" help:"table for people, json with counts, sums and the proof, csv the plain list."`
+	Lang   string `enum:"zh,en" default:"zh" help:"The language of the table: zh or en."`
+}
+
+type reconCommands struct {
+	Do   struct{ reconFlags } `cmd:"" name:"run" help:"Reconcile what is complete and publish it. On the same inputs it changes nothing."`
+	Show struct{ reconFlags } `cmd:"" help:"Show what stands of the day, without running."`
+}
+
+// Run implements the commands.
+func (c *reconCommands) Run(p *program, asked *kong.Context) error {
+	return p.do(func(s *api.Server) error {
+		flags := c.Show.reconFlags
+		var found *recon.Day
+		var err error
+		if asked.Selected().Name == "run" {
+			flags = c.Do.reconFlags
+			meter := p.meter()
+			found, err = s.Reconcile(p.ctx, ledger.Day(flags.Day), meter.Count)
+			meter.Clear()
+		} else {
+			found, err = s.Engine.Load(p.ctx, ledger.Day(flags.Day))
+		}
+		if err != nil {
+			return err
+		}
+		return found.Write(p.out, flags.Format, flags.Lang)
+	})
+}
+
+type caseFlags struct {
+	Key  string `env:"CLEARWARD_KEY" help:"The key of whoever asks." placeholder:"ck_…"`
+	Lang string `enum:"zh,en" default:"zh" help:"The language: zh or en."`
+}
+
+type caseCommands struct {
+	caseFlags
+	List struct {
+		Day day  `help:"Of one business day." placeholder:"DAY"`
+		All bool `help:"Closed ones too."`
+	} `cmd:"" help:"List open cases."`
+	Show struct {
+		ID string `arg:"" help:"The case."`
+	} `cmd:"" help:"One case with its suspense, what may settle it, and its log."`
+	Propose struct {
+		ID         string `arg:"" help:"The case."`
+		Resolution string `arg:"" help:"As clearward case show lists them."`
+		Reason     string `help:"Why, in words."`
+		Detail     string `help:"What the resolution needs beside it: the owner, the settlement."`
+	} `cmd:"" help:"Propose a resolution (经办)."`
+	Approve struct {
+		ID     string `arg:"" help:"The case."`
+		Reason string `help:"A remark."`
+	} `cmd:"" help:"Approve what another person proposed (复核); its journal is posted."`
+	Reject struct {
+		ID     string `arg:"" help:"The case."`
+		Reason string `help:"Why, in words."`
+	} `cmd:"" help:"Reject what another person proposed."`
+}
+
+// Run implements the commands.
+func (c *caseCommands) Run(p *program, asked *kong.Context) error {
+	d := recon.Decision{Act: asked.Selected().Name}
+	switch d.Act {
+	case "propose":
+		d.CaseID, d.Resolution, d.Reason, d.Detail = c.Propose.ID, c.Propose.Resolution, c.Propose.Reason, c.Propose.Detail
+	case "approve":
+		d.CaseID, d.Reason = c.Approve.ID, c.Approve.Reason
+	case "reject":
+		d.CaseID, d.Reason = c.Reject.ID, c.Reject.Reason
+	}
+	return p.do(func(s *api.Server) error {
+		id := c.Show.ID
+		if d.Act == "list" {
+			cases, err := s.Cases(p.ctx, c.Key, ledger.Day(c.List.Day), c.List.All)
+			if err == nil {
+				api.WriteCases(p.out, cases, c.Lang)
+			}
+			return err
+		}
+		if d.Act != "show" {
+			decided, err := s.Decide(p.ctx, c.Key, d)
+			if err != nil {
+				return err
+			}
+			id = decided.ID
+		}
+		file, err := s.CaseFile(p.ctx, c.Key, id)
+		if err == nil {
+			api.WriteCase(p.out, file, c.Lang)
+		}
+		return err
+	})
+}
+
+type verifyCommand struct {
+	Balances bool   `help:"Print the trial balance too (科目余额表): code, debit, credit in yuan."`
+	Lang     string `enum:"zh,en" default:"zh" help:"The language: zh or en."`
+}
+
+// Run implements the command.
+func (c *verifyCommand) Run(p *program) error {
+	return p.do(func(s *api.Server) error {
+		if c.Balances {
+			all, err := s.TrialBalance(p.ctx)
+			if err != nil {
+				return err
+			}
+			api.WriteBalances(p.out, all, c.Lang)
+		}
+		found, err := s.Verify(p.ctx)
+		if err != nil {
+			return err
+		}
+		api.WriteFindings(p.out, found, c.Lang)
+		if len(found) > 0 {
+			return fmt.Errorf("%w: the books break %d rules; stop working on them and find out why", api.ErrRefused, len(found))
+		}
+		return nil
+	})
+}
+
+type migrateCommand struct{}
+
+// Run implements the command.
+func (c *migrateCommand) Run(p *program) error {
+	return p.do(func(*api.Server) error {
+		fmt.Fprintln(p.out, "The tables are up to date.")
+		return nil
+	})
+}
+
+type demoCommand struct {
+	Payments int    `default:"20000" help:"Payments of the generated day."`
+	Seed     uint64 `default:"1" help:"The same seed makes the same day."`
+	Keep     bool   `help:"Keep the data directory, and say where it is."`
+	Lang     string `enum:"zh,en" default:"zh" help:"The language: zh or en."`
+}
+
+// Run implements the command.
+func (c *demoCommand) Run(p *program) error {
+	return api.Demo(p.ctx, p.config, api.DemoOptions{Payments: c.Payments, Seed: c.Seed, Keep: c.Keep, Lang: c.Lang}, p.out, p.meter())
+}
+
+type dayCommand struct {
+	Payments  int    `default:"200000" help:"Payments of the day."`
+	Hospitals int    `default:"3" help:"Hospitals."`
+	Seed      uint64 `default:"1" help:"The same seed makes the same day."`
+	Keep      bool   `help:"Keep the data directory, and say where it is."`
+	Lang      string `enum:"zh,en" default:"zh" help:"The language: zh or en."`
+}
+
+// Run implements the command.
+func (c *dayCommand) Run(p *program) error {
+	o := api.DemoOptions{Payments: c.Payments, Hospitals: c.Hospitals, Seed: c.Seed, Keep: c.Keep, Lang: c.Lang}
+	return api.GeneratedDemo(p.ctx, p.config, o, p.out, p.meter())
+}
