@@ -72,11 +72,10 @@ type Committer struct {
 	accounts map[AccountID]accountRow // only the writing goroutine uses it
 	opened   time.Time                // of the newest account in it
 	daysFrom Day                      // the earliest day the last batch asked for
-	link     *pgx.Conn                // only the writing goroutine uses it
+	link     *pgx.Conn                // of the transactions; only the writing goroutine uses it
+	reader   *pgx.Conn                // of the look-ups beside them
 	lane     atomic.Pointer[laneHold]
-	arrived  queue // commands whose key may have been answered before
-	ready    queue // commands to be carried out
-	flight   flight
+	queue    queue
 	running  sync.WaitGroup
 	closing  sync.Once
 }
@@ -99,8 +98,7 @@ func NewCommitter(ctx context.Context, d *db.DB, opts Options) (*Committer, erro
 	}
 	c := &Committer{db: d, opts: opts, accounts: map[AccountID]accountRow{}}
 	c.ctx, c.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	c.arrived.wake, c.ready.wake = make(chan struct{}, 1), make(chan struct{}, 1)
-	c.flight.keys = map[requestKey]*item{}
+	c.queue.wake = make(chan struct{}, 1)
 	if err := c.loadAccounts(ctx, d.Pool, nil); err != nil {
 		return nil, err
 	}
@@ -108,7 +106,6 @@ func NewCommitter(ctx context.Context, d *db.DB, opts Options) (*Committer, erro
 		return nil, err
 	}
 	stopRenewing := make(chan struct{})
-	c.running.Go(func() { c.answerReplays(); c.ready.close() })
 	c.running.Go(func() { c.write(); close(stopRenewing) })
 	c.running.Go(func() { c.renew(stopRenewing) })
 	return c, nil
@@ -120,10 +117,11 @@ func (c *Committer) Close() {
 	c.closing.Do(func() {
 		giveUp := time.AfterFunc(10*time.Second, c.cancel)
 		defer giveUp.Stop()
-		c.arrived.close()
+		c.queue.close()
 		c.running.Wait()
 		c.release()
-		c.disconnect()
+		closeLink(c.link)
+		closeLink(c.reader)
 		c.cancel()
 	})
 }
@@ -133,7 +131,11 @@ func (c *Committer) Close() {
 // is ErrUnknown.
 func Submit[C any](ctx context.Context, c *Committer, v *Verb[C], req Request, cmd C) (Outcome, error) {
 	it := &item{verb: v, cmd: cmd, req: req, group: &group{done: make(chan struct{}), left: 1}}
-	if err := c.submit(ctx, []*item{it}); err != nil {
+	items := []*item{it}
+	if err := c.enqueue(items); err != nil {
+		return Outcome{}, err
+	}
+	if err := c.await(ctx, items); err != nil {
 		return Outcome{}, err
 	}
 	return it.out, it.err
@@ -180,7 +182,7 @@ func SubmitAll[C any](ctx context.Context, c *Committer, v *Verb[C], reqs []Requ
 
 func newItems[C any](v *Verb[C], reqs []Request, cmds []C, from, to int) []*item {
 	all := make([]item, to-from)
-	g := &group{done: make(chan struct{}), left: int32(len(all)), keyed: reqs != nil}
+	g := &group{done: make(chan struct{}), left: int32(len(all))}
 	items := make([]*item, len(all))
 	for i := range all {
 		all[i].verb, all[i].cmd, all[i].group = v, cmds[from+i], g
@@ -192,29 +194,15 @@ func newItems[C any](v *Verb[C], reqs []Request, cmds []C, from, to int) []*item
 	return items
 }
 
-// submit puts items of one group into the queue and waits for them.
-func (c *Committer) submit(ctx context.Context, items []*item) error {
-	items[0].group.keyed = !items[0].req.zero()
-	if err := c.enqueue(items); err != nil {
-		return err
-	}
-	return c.await(ctx, items)
-}
-
-// enqueue checks the keys' age, hashes the requests, in the caller's goroutine,
-// and puts the items into the queue.
+// enqueue hashes the requests, in the caller's goroutine, and puts the items into
+// the queue.
 func (c *Committer) enqueue(items []*item) error {
 	for _, it := range items {
-		if it.req.zero() {
-			continue
+		if !it.req.zero() {
+			it.hash = requestHash(it.req.Canon)
 		}
-		it.hash = requestHash(it.req.Canon)
 	}
-	into := &c.ready
-	if items[0].group.keyed {
-		into = &c.arrived
-	}
-	if !into.push(items...) {
+	if !c.queue.push(items...) {
 		return ErrClosed
 	}
 	return nil
@@ -257,14 +245,12 @@ type item struct {
 	group *group
 	out   Outcome
 	err   error
-	twins []*item // the same key, submitted while this one was on its way
 }
 
 // group is the items that one caller waits for.
 type group struct {
-	left  int32 // atomic
-	keyed bool
-	done  chan struct{}
+	left int32 // atomic
+	done chan struct{}
 }
 
 func (g *group) finished() {
@@ -292,11 +278,28 @@ func (q *queue) push(items ...*item) bool {
 	return true
 }
 
+// putBack puts items before all others, also after the queue was closed.
+func (q *queue) putBack(items []*item) {
+	if len(items) == 0 {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.items = slices.Insert(q.items, 0, items...)
+	q.signal()
+}
+
 func (q *queue) signal() {
 	select {
 	case q.wake <- struct{}{}:
 	default:
 	}
+}
+
+func (q *queue) length() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.items)
 }
 
 func (q *queue) close() {
@@ -323,7 +326,6 @@ func (q *queue) take() []*item {
 		closed := q.closed
 		q.mu.Unlock()
 		if closed {
-			q.signal() // for the next call
 			return nil
 		}
 		<-q.wake

@@ -165,10 +165,8 @@ func TestADeadlineInsideABatchIsUnknown(t *testing.T) {
 	go submitSlow(slow, "inside")
 	<-begun
 	go submitSlow(post, "waiting")
-	for waits := false; !waits; runtime.Gosched() {
-		c.ready.mu.Lock()
-		waits = len(c.ready.items) > 0
-		c.ready.mu.Unlock()
+	for c.queue.length() == 0 {
+		runtime.Gosched()
 	}
 	cancel()
 	unknown, never := <-errs, <-errs

@@ -209,23 +209,13 @@ func doubtfulBatch(err error) [16]byte {
 	return doubt.id
 }
 
-// connected is the writing goroutine's connection, made anew when it was lost.
-func (c *Committer) connected(ctx context.Context) (*pgx.Conn, error) {
-	if c.link != nil && !c.link.IsClosed() {
-		return c.link, nil
-	}
-	var err error
-	c.link, err = c.connect(ctx)
-	return c.link, err
-}
-
 // connect takes a connection out of the pool for good. PostgreSQL plans a
 // statement once for arrays of any length and any size of table; on a table that
 // was empty then, only an index keeps that plan good for ever.
 func (c *Committer) connect(ctx context.Context, settings ...string) (*pgx.Conn, error) {
 	pooled, err := c.db.Pool.Acquire(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("connect: %w", err)
+		return nil, fmt.Errorf("%w: %w", errNotReached, err)
 	}
 	link := pooled.Hijack()
 	if c.db.Dialect == db.Postgres {
@@ -234,7 +224,7 @@ func (c *Committer) connect(ctx context.Context, settings ...string) (*pgx.Conn,
 	for _, setting := range settings {
 		if _, err := link.Exec(ctx, setting); err != nil {
 			closeLink(link)
-			return nil, fmt.Errorf("connect: %w", err)
+			return nil, fmt.Errorf("%w: %w", errNotReached, err)
 		}
 	}
 	return link, nil
@@ -242,20 +232,15 @@ func (c *Committer) connect(ctx context.Context, settings ...string) (*pgx.Conn,
 
 // abandon ends a transaction that was not committed. A connection that cannot
 // say so is given up.
-func (c *Committer) abandon(link *pgx.Conn) {
+func (c *Committer) abandon() {
+	if lostLink(c.link) {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.ctx), time.Second)
 	defer cancel()
-	if !link.IsClosed() {
-		if _, err := link.Exec(ctx, `ROLLBACK`); err == nil {
-			return
-		}
+	if _, err := c.link.Exec(ctx, `ROLLBACK`); err != nil {
+		closeLink(c.link)
 	}
-	c.disconnect()
-}
-
-func (c *Committer) disconnect() {
-	closeLink(c.link)
-	c.link = nil
 }
 
 func closeLink(link *pgx.Conn) {

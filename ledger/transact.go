@@ -1,11 +1,13 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"sync"
+	"runtime"
+	"slices"
 	"time"
 
 	"github.com/clearward/clearward/ledger/db"
@@ -18,104 +20,86 @@ const (
 	attemptTimeout = time.Minute
 )
 
-// flight is the keys of the requests that are on their way.
-type flight struct {
-	mu   sync.Mutex
-	keys map[requestKey]*item
-}
-
-// enter says whether the item is the only one with its key; else it waits as a
-// twin until the other is answered.
-func (f *flight) enter(it *item) bool {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	key := it.key()
-	if first, ok := f.keys[key]; ok {
-		first.twins = append(first.twins, it)
-		return false
-	}
-	f.keys[key] = it
-	return true
-}
-
-// leave returns the twins, whose answer can be looked up now.
-func (f *flight) leave(it *item) []*item {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	delete(f.keys, it.key())
-	twins := it.twins
-	it.twins = nil
-	return twins
-}
-
-func (it *item) key() requestKey { return requestKey{it.req.Scope, it.req.Key} }
-
 // finish gives the item its answer.
-func (c *Committer) finish(it *item, out Outcome, err error) {
+func (it *item) finish(out Outcome, err error) {
 	it.out, it.err = out, err
-	if !it.req.zero() {
-		c.askAgain(c.flight.leave(it))
-	}
 	it.group.finished()
 }
 
-func (c *Committer) askAgain(twins []*item) {
-	if len(twins) == 0 || c.arrived.push(twins...) {
-		return
-	}
-	for _, it := range twins {
-		it.err = ErrClosed
-		it.group.finished()
-	}
-}
-
-// answerReplays looks the keys up of what has arrived, while the last
-// transaction is on its way, and passes on what was not answered before.
-func (c *Committer) answerReplays() {
-	var link *pgx.Conn
-	defer func() { closeLink(link) }()
-	for items := c.arrived.take(); items != nil; items = c.arrived.take() {
-		fresh := c.admit(items)
-		var known map[requestKey]answer
-		err := c.patiently(func() (err error) {
-			if link == nil || link.IsClosed() {
-				if link, err = c.connect(c.ctx, `SET default_transaction_isolation = 'read committed'`); err != nil {
-					return err
-				}
-			}
-			known, err = lookUp(c.ctx, link, fresh)
-			return err
-		})
-		if err != nil {
-			c.fail(fresh, err)
-			continue
+// write carries out what is submitted until the queue is closed.
+func (c *Committer) write() {
+	for items := c.queue.take(); items != nil; items = c.queue.take() {
+		c.commit(c.admit(items))
+		// Those who were answered and have more to ask speak first, as long as there
+		// are any: their commands go into the next transaction, not the one after.
+		for before, now := -1, 0; before < now && now < maxCommands; before, now = now, c.queue.length() {
+			runtime.Gosched()
 		}
-		c.ready.push(c.replay(fresh, known)...)
 	}
 }
 
-// admit refuses keys that are too old and holds back those that are on their way.
+// admit drops the items whose callers have left, refuses keys that are too old,
+// and puts back the second item of a key, whose answer the first one makes.
 func (c *Committer) admit(items []*item) []*item {
-	fresh := items[:0]
 	oldest := Day(0)
 	if c.opts.KeepKeys > 0 {
 		oldest = DayOf(c.opts.Now()).Add(-c.opts.KeepKeys)
 	}
+	var again []*item
+	keys := map[requestKey]bool{}
+	fresh := items[:0]
 	for _, it := range items {
-		if it.req.zero() {
-			fresh = append(fresh, it)
-			continue
+		if key := it.key(); !it.req.zero() {
+			if keys[key] {
+				again = append(again, it)
+				continue
+			}
+			keys[key] = true
 		}
-		if !c.flight.enter(it) {
+		if !it.state.CompareAndSwap(waiting, taken) {
 			continue
 		}
 		if day, ok := keyDay(it.req.Key); ok && day < oldest {
-			c.finish(it, Outcome{Err: ErrKeyExpired.Because("key", "%s is of %v, answers are kept since %v: take a new key", it.req.Key, day, oldest)}, nil)
+			it.finish(Outcome{Err: ErrKeyExpired.Because("key", "%s is of %v, answers are kept since %v: take a new key", it.req.Key, day, oldest)}, nil)
 			continue
 		}
 		fresh = append(fresh, it)
 	}
+	c.queue.putBack(again)
 	return fresh
+}
+
+func (it *item) key() requestKey { return requestKey{it.req.Scope, it.req.Key} }
+
+// errNotReached says that the commands are not at fault: nothing was asked of the
+// database about them yet.
+var errNotReached = errors.New("the database could not be asked")
+
+// lookUpBeside reads the answers to the items' keys on the second connection,
+// outside the transaction that begins meanwhile: inside it the read would make
+// concurrent committers abort each other.
+func (c *Committer) lookUpBeside(ctx context.Context, items []*item) func() (map[requestKey]answer, error) {
+	if !slices.ContainsFunc(items, func(it *item) bool { return !it.req.zero() }) {
+		return func() (map[requestKey]answer, error) { return nil, nil }
+	}
+	var known map[requestKey]answer
+	var err error
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		if lostLink(c.reader) {
+			if c.reader, err = c.connect(ctx, `SET default_transaction_isolation = 'read committed'`); err != nil {
+				return
+			}
+		}
+		if known, err = lookUp(ctx, c.reader, items); err != nil {
+			err = fmt.Errorf("%w: %w", errNotReached, err)
+		}
+	}()
+	return func() (map[requestKey]answer, error) {
+		<-read
+		return known, err
+	}
 }
 
 // lookUp reads what was answered to the keys of the items.
@@ -157,14 +141,14 @@ func lookUp(ctx context.Context, link *pgx.Conn, items []*item) (map[requestKey]
 }
 
 // replay answers the items whose key is known and returns the others.
-func (c *Committer) replay(items []*item, known map[requestKey]answer) []*item {
+func replay(items []*item, known map[requestKey]answer) []*item {
 	if len(known) == 0 {
 		return items
 	}
 	fresh := items[:0:0]
 	for _, it := range items {
 		if a, ok := known[it.key()]; ok && !it.req.zero() {
-			c.finish(it, a.replay(&it.req), nil)
+			it.finish(a.replay(&it.req), nil)
 			continue
 		}
 		fresh = append(fresh, it)
@@ -172,26 +156,12 @@ func (c *Committer) replay(items []*item, known map[requestKey]answer) []*item {
 	return fresh
 }
 
-// write carries out what is ready until the queue is closed.
-func (c *Committer) write() {
-	for items := c.ready.take(); items != nil; items = c.ready.take() {
-		wanted := items[:0]
-		for _, it := range items {
-			if it.state.CompareAndSwap(waiting, taken) {
-				wanted = append(wanted, it)
-			} else if !it.req.zero() {
-				c.askAgain(c.flight.leave(it))
-			}
-		}
-		c.commit(wanted)
-	}
-}
-
 // commit carries the items out in one transaction. When the database refuses
 // it, the items are halved until the one that it refuses stands alone.
 func (c *Committer) commit(items []*item) {
 	for attempt := 0; len(items) > 0; attempt++ {
-		outcomes, err := c.attempt(items)
+		rest, outcomes, err := c.attempt(items)
+		items = rest
 		verdict := c.judge(err)
 		if verdict == inDoubt {
 			verdict = c.settle(err)
@@ -200,7 +170,7 @@ func (c *Committer) commit(items []*item) {
 		case verdict == done:
 			c.Commands.Add(int64(len(items)))
 			for i, it := range items {
-				c.finish(it, outcomes[i], nil)
+				it.finish(outcomes[i], nil)
 			}
 			return
 		case c.ctx.Err() != nil:
@@ -211,16 +181,11 @@ func (c *Committer) commit(items []*item) {
 			c.commit(items[:len(items)/2])
 			items, attempt = items[len(items)/2:], -1
 		case verdict == poisoned && violates(err, "entries_reversed_once"):
-			c.finish(items[0], Outcome{Err: ErrReversed.Because("reverses", "the entry was reversed before")}, nil)
+			items[0].finish(Outcome{Err: ErrReversed.Because("reverses", "the entry was reversed before")}, nil)
 			return
 		case verdict == poisoned || attempt >= maxAttempts:
 			c.fail(items, err)
 			return
-		case verdict == keyTaken:
-			if items, err = c.dropAnswered(items); err != nil {
-				c.fail(items, err)
-				return
-			}
 		case verdict == fenced:
 			if err := c.claimSoon(); err != nil {
 				c.fail(items, err)
@@ -235,49 +200,31 @@ func (c *Committer) commit(items []*item) {
 
 func (c *Committer) fail(items []*item, err error) {
 	for _, it := range items {
-		c.finish(it, Outcome{}, fmt.Errorf("%s: %w", it.verb.name(), err))
+		it.finish(Outcome{}, fmt.Errorf("%s: %w", it.verb.name(), err))
 	}
 }
 
-// dropAnswered is needed when another committer has answered one of the keys
-// since it was looked up.
-func (c *Committer) dropAnswered(items []*item) ([]*item, error) {
-	var known map[requestKey]answer
-	err := c.patiently(func() error {
-		link, err := c.connected(c.ctx)
-		if err == nil {
-			known, err = lookUp(c.ctx, link, items)
-		}
-		return err
-	})
-	if err != nil {
-		return items, err
-	}
-	return c.replay(items, known), nil
-}
-
-// attempt runs the verbs over the items in one transaction, the items of one verb
-// together, and commits it. With the error of a COMMIT whose outcome is unknown,
-// a *doubtError, come the outcomes that hold if it stands.
-func (c *Committer) attempt(items []*item) ([]Outcome, error) {
+// attempt answers the items that were answered before, runs the verbs over the
+// rest in one transaction, the items of one verb together, and commits it. With
+// the error of a COMMIT whose outcome is unknown, a *doubtError, come the outcomes
+// that hold if it stands.
+func (c *Committer) attempt(items []*item) (rest []*item, outcomes []Outcome, err error) {
 	ctx, cancel := context.WithTimeout(c.ctx, attemptTimeout)
 	defer cancel()
-	link, err := c.connected(ctx)
-	if err != nil {
-		return nil, err
+	lookedUp := c.lookUpBeside(ctx, items)
+	b, err := c.begin(ctx)
+	known, lookErr := lookedUp()
+	rest = replay(items, known)
+	if err = cmp.Or(err, lookErr); err == nil && len(rest) > 0 {
+		outcomes, err = b.decide(ctx, rest)
+		if err == nil {
+			err = b.write(ctx, c.link, rest, outcomes)
+		}
 	}
-	var outcomes []Outcome
-	b, err := c.begin(ctx, link)
-	if err == nil {
-		outcomes, err = b.decide(ctx, items)
+	if err != nil || len(rest) == 0 {
+		c.abandon()
 	}
-	if err == nil {
-		err = b.write(ctx, link, items, outcomes)
-	}
-	if err != nil {
-		c.abandon(link)
-	}
-	return outcomes, err
+	return rest, outcomes, err
 }
 
 // decide runs the verbs. After it nothing is decided any more, only written.
@@ -334,7 +281,6 @@ type verdict int
 const (
 	done     verdict = iota // committed
 	again                   // nothing was written, another attempt may succeed
-	keyTaken                // somebody has answered one of the keys
 	fenced                  // somebody has taken the lane over
 	inDoubt                 // COMMIT was sent and not answered
 	poisoned                // one of the commands cannot be carried out
@@ -348,36 +294,29 @@ func (c *Committer) judge(err error) verdict {
 		return done
 	case errors.Is(err, db.ErrAmbiguous):
 		return inDoubt
+	case errors.Is(err, errNotReached), pgconn.SafeToRetry(err):
+		return again
 	case !errors.As(err, &pg):
-		if c.link == nil || c.link.IsClosed() || pgconn.SafeToRetry(err) {
+		if lostLink(c.link) {
 			return again
 		}
 		return poisoned
 	case pg.Code == "40001", pg.Code == "40P01", pg.Code == "53300", leavesDoubt(pg.Code):
 		return again
 	case violates(err, "requests_key"):
-		return keyTaken
+		return again // another committer has answered the key since it was looked up
 	case violates(err, "batches_key"):
 		return fenced
 	}
 	return poisoned
 }
 
+func lostLink(link *pgx.Conn) bool { return link == nil || link.IsClosed() }
+
 // violates tells whether err is a second row under a unique key.
 func violates(err error, key string) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == "23505" && pg.ConstraintName == key
-}
-
-// patiently calls f until it succeeds, a bounded number of times.
-func (c *Committer) patiently(f func() error) error {
-	for attempt := 0; ; attempt++ {
-		err := f()
-		if err == nil || attempt >= maxAttempts || c.ctx.Err() != nil {
-			return err
-		}
-		pause(c.ctx, attempt)
-	}
 }
 
 // pause waits longer each time, jittered so that rivals do not meet again.

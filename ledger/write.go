@@ -17,13 +17,19 @@ import (
 
 // begin starts the transaction and reads, in the same round trip, the days that
 // are shut.
-func (c *Committer) begin(ctx context.Context, link *pgx.Conn) (*Batch, error) {
+func (c *Committer) begin(ctx context.Context) (*Batch, error) {
+	if lostLink(c.link) {
+		var err error
+		if c.link, err = c.connect(ctx); err != nil {
+			return nil, err
+		}
+	}
 	b := &Batch{c: c, ctx: ctx, hold: *c.lane.Load(), at: c.opts.Now(), shutFrom: c.daysFrom,
 		turnover: map[turnoverKey]*sums{}, income: map[AccountID]Money{}, floors: map[AccountID]*floorRow{}}
 	var first pgx.Batch
 	first.BeginTx(pgx.TxOptions{IsoLevel: pgx.Serializable})
 	first.Queue(selectShutDays, c.daysFrom).Query(b.readShutDays)
-	results := link.SendBatch(ctx, &first)
+	results := c.link.SendBatch(ctx, &first)
 	b.tx = results.Tx()
 	if err := results.Close(); err != nil {
 		return nil, fmt.Errorf("begin: %w", err)
