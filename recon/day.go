@@ -225,6 +225,11 @@ func (h *hospitalRun) match(ctx context.Context) error {
 	before := slices.Concat(h.held, h.loose)
 	h.held, h.loose = orphans.resolve(h.rules, paid), nil
 	h.forgetMerged(before)
+	for _, leg := range h.held {
+		if len(leg.Dups) > 0 && !slices.Contains(h.dups, leg) {
+			h.dups = append(h.dups, leg)
+		}
+	}
 	h.held = slices.DeleteFunc(h.held, (*Leg).unchanged)
 	return h.flush(ctx, 1)
 }
@@ -235,6 +240,9 @@ func (h *hospitalRun) takeLoose(ctx context.Context, lines []Line, priors []*leg
 		l := &lines[i]
 		if l.Side == HIS && !electronic(l) {
 			h.cash = append(h.cash, *l)
+			continue
+		}
+		if h.repeats(l) {
 			continue
 		}
 		legs := matchOrder(h.rules, lines[i:i+1])
@@ -248,6 +256,23 @@ func (h *hospitalRun) takeLoose(ctx context.Context, lines []Line, priors []*leg
 		}
 	}
 	return h.vanished(ctx, priors)
+}
+
+// repeats says whether a line without an order number is a row that was taken
+// before, and hangs it on the leg that took it (S1).
+func (h *hospitalRun) repeats(l *Line) bool {
+	if h.rules.NoStage["S1"] {
+		return false
+	}
+	for _, legs := range [][]*Leg{h.loose, h.held} {
+		for _, leg := range legs {
+			if leg.OrderNo == "" && sameRow(&leg.Lines[0], l) {
+				leg.Dups = append(leg.Dups, leg.Lines[0], *l)
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func (h *hospitalRun) takeOrder(ctx context.Context, legs []*Leg, priors []*legRow) error {

@@ -153,11 +153,14 @@ func (leg *Leg) payEffects() (Effects, ledger.Money) {
 	return append(e, effect("J49", coupon, 0)), proved - coupon
 }
 
-// own is the code that says where the money of the leg rests. A leg of an
-// ambiguous case rests where its own bits put it, a restated one likewise.
+// own is the code that says where the money of the leg rests: of a restated one
+// the verdict that its lines have now, of an ambiguous one what its own bits say.
 func (leg *Leg) own() Code {
 	halfF9 := leg.Code == F9 && (leg.bill == nil || leg.platform == nil)
-	if !halfF9 && leg.Code != Restated && leg.Code != F12 && leg.Code != I7 && leg.Code != I8 {
+	if leg.Code == Restated {
+		return leg.under
+	}
+	if !halfF9 && leg.Code != F12 && leg.Code != I7 && leg.Code != I8 {
 		return leg.Code
 	}
 	if leg.platform != nil && leg.bill != nil {

@@ -124,13 +124,14 @@ func readCrossed(ctx context.Context, tx pgx.Tx, hospital string, day ledger.Day
 
 // priors streams what earlier runs of this day stored, as markers among the
 // lines, so that a run of any size compares without holding the day in memory.
+// Rows without an order number (noOrder) come first, as their lines do.
 func (h *hospitalRun) priors(ctx context.Context) *source {
 	return open(ctx, h.engine.DB, func(ctx context.Context, tx pgx.Tx, emit func(*Line) error) error {
 		rows, err := tx.Query(ctx, `
 			SELECT `+legColumns+`
 			FROM recon_legs
 			WHERE hospital = $1 AND day = $2 AND kind IN ('PAY', 'REFUND', 'REVERSE')
-			ORDER BY convert_to(order_no, 'UTF8'), kind, refund_no`, h.hospital.Code, h.day)
+			ORDER BY convert_to(CASE WHEN left(order_no, 1) = '~' THEN '' ELSE order_no END, 'UTF8'), kind, refund_no`, h.hospital.Code, h.day)
 		if err != nil {
 			return fmt.Errorf("read what stands of the day: %w", err)
 		}

@@ -38,6 +38,7 @@ type Leg struct {
 	Swept      bool         // the refund is still being processed by the channel
 	Note       string       // what a person needs beside the code: candidates, the other number, ...
 	Members    []*Leg       // F12: the other legs of the case
+	under      Code         // RESTATED: the verdict that the lines have now
 	platform   *Line
 	bill       *Line
 	extra      string  // a second success under one order number: its own numbers

@@ -295,7 +295,7 @@ func (h *hospitalRun) proof() error {
 // addLeg puts a leg that is more than a plain match into the publication.
 func (p *publication) addLeg(leg *Leg) error {
 	if leg.row != nil && leg.restated(p.h) {
-		leg.Code, leg.Note = Restated, "was "+string(leg.row.Code)+", now "+string(leg.Code)
+		leg.Code, leg.under, leg.Note = Restated, leg.Code, "settled before the bill was restated, now "+string(leg.Code)
 	}
 	if leg.row != nil && leg.row.Decided && leg.Code != leg.row.Code && leg.D == 0 {
 		leg.Code = Match // what the decision expected has come
@@ -326,10 +326,15 @@ func (p *publication) addLeg(leg *Leg) error {
 }
 
 // restated says whether the leg was matched and its money made the hospital's own
-// before the file that now differs was restated.
+// before the bill that now differs was restated. Where the bill had not been fed
+// when the leg was seen first, nothing was restated: it is what it is. A leg that
+// is restated stays so until it is right again.
 func (leg *Leg) restated(h *hospitalRun) bool {
-	was := leg.row.Code
-	if leg.row.Open || was.Exception() && was != Restated || was == Pending || !leg.Code.Exception() {
+	was, bill := leg.row.Code, versionKey{Funds, leg.row.Channel, leg.row.MerchantNo}
+	switch {
+	case was == Restated:
+		return leg.Code.Exception()
+	case leg.row.Open || was.Exception() || was == Pending || was == None || !leg.Code.Exception() || h.versions[bill].number == 0:
 		return false
 	}
 	return h.settled[settleDay{leg.row.Channel, leg.row.MerchantNo, leg.row.Day}] && leg.Code[0] != 'I'

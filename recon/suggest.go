@@ -62,6 +62,7 @@ func (o *Orphans) joinByTradeNo(r *Rules) {
 		}
 		home.bill = leg.bill
 		home.add(leg.bill)
+		home.Dups = append(home.Dups, leg.Dups...)
 		home.rejudge(r)
 		return true
 	})
@@ -96,6 +97,7 @@ func (o *Orphans) joinByBill(r *Rules) {
 			return false
 		}
 		home.add(row)
+		home.Dups = append(home.Dups, loose.Dups...)
 		home.say(HIS, row.Amount)
 		home.rejudge(r)
 		return true
@@ -239,6 +241,7 @@ func (c component) settle(gone map[*Leg]bool) {
 		host.add(h.row)
 		if h.loose != nil {
 			gone[h.loose] = true
+			host.Dups = append(host.Dups, h.loose.Dups...)
 			host.D += h.loose.D
 		} else {
 			host.D -= host.sign() * h.row.Amount // the drawer is short what the channel is long
