@@ -98,7 +98,7 @@ func compose(e Event, steps []step) (ledger.Entry, error) {
 			return ledger.Entry{}, err
 		}
 		if len(of) > 0 {
-			postings, kinds = append(postings, of...), append(kinds, id)
+			postings, kinds = append(postings, of...), append(kinds, variant(id, &e))
 		}
 	}
 	head.Kind = strings.Join(kinds, "+")
