@@ -197,7 +197,10 @@ func (dr *draft) drawRefunds(d *dice, perThousand int) {
 			part = int64(d.between(1, int(left)*2/3))
 		}
 		dr.back[i] = drawnRefund{after, part}
-		left -= part
+		if left -= part; left == 0 {
+			dr.backs = i + 1 // too little was left to give back in further parts
+			return
+		}
 	}
 }
 
