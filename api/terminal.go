@@ -61,6 +61,7 @@ func (t *table) write(w io.Writer) {
 		fmt.Fprintln(w, strings.TrimRight(line.String(), " "))
 	}
 }
+
 // Meter shows on a terminal how far a work has come, in one line that is written
 // anew; where there is no terminal it is silent.
 type Meter struct {
