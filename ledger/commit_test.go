@@ -148,6 +148,26 @@ func TestAPoisonousCommandStandsAlone(t *testing.T) {
 	sound(t, d)
 }
 
+func TestATextThatTheDatabaseCannotHoldStandsAlone(t *testing.T) {
+	d, c := newBooks(t, bank, owed)
+	bad := "a\x00b"
+	reqs := []Request{{Scope: "s", Key: "1"}, {Scope: "s", Key: bad}, {Scope: "s", Key: "3"}, {Scope: "s", Key: "4"}}
+	cmds := [][]Entry{{payment(t, "1")}, {payment(t, "2")}, {payment(t, bad)}, {payment(t, "\xff")}}
+	outs, err := SubmitAll(t.Context(), c, post, reqs, cmds)
+	if err == nil || outs[0].Err != nil {
+		t.Errorf("%+v, %v", outs, err)
+	}
+	for _, out := range outs[1:] {
+		if sqlState(out.Err) != "22021" {
+			t.Errorf("%+v", out)
+		}
+	}
+	if c.Retries.Load() != 0 {
+		t.Errorf("%d retries", c.Retries.Load())
+	}
+	sound(t, d)
+}
+
 func TestADeadlineInsideABatchIsUnknown(t *testing.T) {
 	d, c := newBooks(t, bank, owed)
 	begun, end := make(chan struct{}), make(chan struct{})

@@ -15,6 +15,7 @@ import (
 
 	"github.com/clearward/clearward/ledger/db"
 	"github.com/clearward/clearward/ledger/db/dbtest"
+	"github.com/jackc/pgx/v5"
 )
 
 func payment(t testing.TB, ref string) Entry {
@@ -176,7 +177,7 @@ func (w *wire) carry(client net.Conn) {
 	}
 	answers := make(chan cut, 1) // what the other direction is to do from now on
 	go w.back(client, server, answers)
-	defer server.Close()
+	defer func() { _ = server.Close() }()
 	buf := make([]byte, 1<<20)
 	for {
 		n, err := client.Read(buf)
@@ -210,7 +211,7 @@ func (w *wire) carry(client net.Conn) {
 
 // back carries the database's answers.
 func (w *wire) back(client, server net.Conn, change <-chan cut) {
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	buf := make([]byte, 1<<20)
 	var seen []byte
 	for {
@@ -305,4 +306,22 @@ func cutBy(w *wire, where cut) *Verb[[]Entry] {
 		})
 		return outs
 	}}
+}
+
+func TestALostConnectionIsReplaced(t *testing.T) {
+	d, c := newBooks(t, bank, owed)
+	for i, ref := range []string{"a", "b", "c"} {
+		if out := submit(t, c, Request{Scope: "s", Key: ref}, payment(t, ref)); out.Err != nil {
+			t.Errorf("outcome %+v", out)
+		}
+		for _, link := range []*pgx.Conn{c.link, c.reader} {
+			if err := link.PgConn().Conn().Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := number(t, d, `SELECT count(*) FROM entries`); n != i+1 {
+			t.Errorf("%d entries", n)
+		}
+	}
+	sound(t, d)
 }

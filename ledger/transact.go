@@ -17,7 +17,7 @@ import (
 
 const (
 	maxAttempts    = 30 // of one transaction, with pauses from a millisecond to half a second
-	attemptTimeout = time.Minute
+	attemptTimeout = 5 * time.Minute
 )
 
 // finish gives the item its answer.
@@ -71,8 +71,8 @@ func (c *Committer) admit(items []*item) []*item {
 
 func (it *item) key() requestKey { return requestKey{it.req.Scope, it.req.Key} }
 
-// errNotReached says that the commands are not at fault: nothing was asked of the
-// database about them yet.
+// errNotReached says that the commands are not at fault: the database did not
+// hear of them.
 var errNotReached = errors.New("the database could not be asked")
 
 // lookUpBeside reads the answers to the items' keys on the second connection,
@@ -92,7 +92,8 @@ func (c *Committer) lookUpBeside(ctx context.Context, items []*item) func() (map
 				return
 			}
 		}
-		if known, err = lookUp(ctx, c.reader, items); err != nil {
+		known, err = lookUp(ctx, c.reader, items)
+		if err != nil && c.reader.IsClosed() {
 			err = fmt.Errorf("%w: %w", errNotReached, err)
 		}
 	}()
