@@ -53,6 +53,7 @@ type hospitalRun struct {
 	proved  map[settleDay]ledger.Money // of this day in all, of other days what changed
 	members [32]byte                   // digest of the legs that make it up
 	plain   []*change
+	sending chan error // the group of settled legs that is being committed
 	held    []*Leg
 	loose   []*Leg
 	dups    []*Leg
@@ -87,7 +88,7 @@ func (e *Engine) Run(ctx context.Context, day ledger.Day) (*Day, error) {
 			continue
 		}
 		if h.trade {
-			if err := h.match(ctx); err != nil {
+			if err := h.finish(ctx); err != nil {
 				return nil, fmt.Errorf("match %s on %s: %w", h.hospital.Code, day, err)
 			}
 		}
@@ -232,6 +233,12 @@ func (h *hospitalRun) match(ctx context.Context) error {
 	}
 	h.held = slices.DeleteFunc(h.held, (*Leg).unchanged)
 	return h.flush(ctx, 1)
+}
+
+// finish matches and waits for what is on its way, also where matching failed: no
+// group may be left to a run that is over.
+func (h *hospitalRun) finish(ctx context.Context) error {
+	return errors.Join(h.match(ctx), h.landed())
 }
 
 // takeLoose makes a leg of every line that carries no order number.
@@ -398,12 +405,35 @@ func (h *hospitalRun) settle(ctx context.Context, leg *Leg) error {
 	return h.flush(ctx, 4096)
 }
 
-// flush commits the settled legs once there are enough of them.
+// flush hands the settled legs over once there are enough of them. They are
+// committed while the next are matched; one group is on its way at a time.
 func (h *hospitalRun) flush(ctx context.Context, enough int) error {
 	if len(h.plain) < enough {
 		return nil
 	}
-	outcomes, err := ledger.SubmitAll(ctx, h.engine.Committer, settleLegs, nil, h.plain)
+	if err := h.landed(); err != nil {
+		return err
+	}
+	group, result := h.plain, make(chan error, 1)
+	h.plain, h.sending = nil, result
+	go func() { result <- h.engine.settle(ctx, group) }()
+	h.done += len(group)
+	h.engine.progress("match", h.done)
+	return nil
+}
+
+// landed waits for the group that is on its way.
+func (h *hospitalRun) landed() error {
+	if h.sending == nil {
+		return nil
+	}
+	err := <-h.sending
+	h.sending = nil
+	return err
+}
+
+func (e *Engine) settle(ctx context.Context, group []*change) error {
+	outcomes, err := ledger.SubmitAll(ctx, e.Committer, settleLegs, nil, group)
 	if err != nil {
 		return err
 	}
@@ -412,9 +442,6 @@ func (h *hospitalRun) flush(ctx context.Context, enough int) error {
 			return out.Err
 		}
 	}
-	h.done += len(h.plain)
-	h.plain = h.plain[:0]
-	h.engine.progress("match", h.done)
 	return nil
 }
 
