@@ -41,6 +41,7 @@ type commands struct {
 	Migrate migrateCommand `cmd:"" help:"Bring the tables up to date; every command does it too."`
 	Demo    demoCommand    `cmd:"" help:"Set up, import, feed and reconcile the sample day and a generated day, in a new data directory."`
 	Day     dayCommand     `cmd:"" help:"Generate a day and reconcile it, from files to the published batch, with the time of each stage and the peak memory."`
+	Bench   benchCommand   `cmd:"" help:"Measure everything on this machine, beside reference points of the same run, and write bench.json."`
 }
 
 func main() {
@@ -433,4 +434,15 @@ type dayCommand struct {
 func (c *dayCommand) Run(p *program) error {
 	o := api.DemoOptions{Payments: c.Payments, Hospitals: c.Hospitals, Seed: c.Seed, Keep: c.Keep, Lang: c.Lang}
 	return api.GeneratedDemo(p.ctx, p.config, o, p.out, p.meter())
+}
+
+type benchCommand struct {
+	Quick  bool   `help:"Small sizes and one round, under 50 s."`
+	Rounds int    `help:"How often the small ones are measured, in turn (three, with --quick one)." placeholder:"N"`
+	Out    string `help:"Where the figures are written as JSON." placeholder:"FILE"`
+}
+
+// Run implements the command.
+func (c *benchCommand) Run(p *program) error {
+	return api.Bench(p.ctx, api.BenchOptions{Quick: c.Quick, Rounds: c.Rounds, Out: c.Out, Log: p.out})
 }
