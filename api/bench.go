@@ -71,8 +71,8 @@ var (
 		full: 24_576, copied: 120_000, bill: 60_000, match: 60_000, days: []int{10_000}}
 )
 
-// sample is one measurement.
-type sample struct {
+// reading is one measurement.
+type reading struct {
 	value    float64 // in the unit of the measure
 	p50, p99 float64 // ms, 0 where single delays mean nothing
 	peak     float64 // MiB of this process
@@ -93,7 +93,7 @@ type measure struct {
 	note       string
 	memory     int    // MiB that it may need at most, 0 where nothing is said of it
 	goals      []goal // the first one's figure stands beside this one in the table
-	run        func(ctx context.Context) (sample, error)
+	run        func(ctx context.Context) (reading, error)
 }
 
 // bench is one run of all measurements.
@@ -105,14 +105,14 @@ type bench struct {
 	owner   *db.DB // of the database of reference points
 	naive   *db.DB // the same as the application, a connection for each caller
 	pgbench string // "" where there is none
-	samples map[string][]sample
+	readings map[string][]reading
 	figures []Figure
 }
 
 // Bench measures on a database and a broker of its own, with durable settings, in
 // a fresh folder that it removes, prints the figures and writes them to a file.
 func Bench(ctx context.Context, opts BenchOptions) (err error) {
-	b := &bench{opts: opts, size: benchFull, samples: map[string][]sample{}}
+	b := &bench{opts: opts, size: benchFull, readings: map[string][]reading{}}
 	if opts.Quick {
 		b.size = benchQuick
 	}
@@ -180,7 +180,7 @@ func (b *bench) measureAll(ctx context.Context, measures ...measure) error {
 			}
 			s.peak = peakRSS()
 			s.grown = s.peak - before
-			b.samples[m.name] = append(b.samples[m.name], s)
+			b.readings[m.name] = append(b.readings[m.name], s)
 			b.say("round %d of %d: %-18s %12s %s", round+1, b.size.rounds, m.name, grouped(s.value), m.unit)
 		}
 	}
@@ -192,8 +192,8 @@ func (b *bench) measureAll(ctx context.Context, measures ...measure) error {
 
 // conclude makes the figure of a measure: the median of its rounds.
 func (b *bench) conclude(m measure) {
-	all := slices.Clone(b.samples[m.name])
-	slices.SortFunc(all, func(x, y sample) int { return cmp.Compare(x.value, y.value) })
+	all := slices.Clone(b.readings[m.name])
+	slices.SortFunc(all, func(x, y reading) int { return cmp.Compare(x.value, y.value) })
 	mid := all[len(all)/2]
 	f := Figure{Name: m.name, Value: round3(mid.value), Unit: m.unit, P50: round3(mid.p50), P99: round3(mid.p99)}
 	var grown float64
@@ -238,14 +238,14 @@ func (b *bench) reached(g goal, value float64) (string, float64) {
 
 // perSecond lets n callers do something over and over for the span, after a
 // short while that does not count.
-func (b *bench) perSecond(ctx context.Context, n int, do func(ctx context.Context) error) (sample, error) {
+func (b *bench) perSecond(ctx context.Context, n int, do func(ctx context.Context) error) (reading, error) {
 	if _, err := callers(ctx, n, b.size.span/10, do); err != nil {
-		return sample{}, err
+		return reading{}, err
 	}
 	return callers(ctx, n, b.size.span, do)
 }
 
-func callers(ctx context.Context, n int, span time.Duration, do func(ctx context.Context) error) (sample, error) {
+func callers(ctx context.Context, n int, span time.Duration, do func(ctx context.Context) error) (reading, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	delays := make([][]time.Duration, n)
@@ -267,7 +267,7 @@ func callers(ctx context.Context, n int, span time.Duration, do func(ctx context
 	all.Wait()
 	elapsed := time.Since(start)
 	if err := context.Cause(ctx); err != nil {
-		return sample{}, err
+		return reading{}, err
 	}
 	sorted := slices.Concat(delays...)
 	slices.Sort(sorted)
@@ -277,7 +277,7 @@ func callers(ctx context.Context, n int, span time.Duration, do func(ctx context
 		}
 		return 1000 * sorted[len(sorted)*percent/100].Seconds()
 	}
-	return sample{value: float64(len(sorted)) / elapsed.Seconds(), p50: at(50), p99: at(99)}, nil
+	return reading{value: float64(len(sorted)) / elapsed.Seconds(), p50: at(50), p99: at(99)}, nil
 }
 
 // database makes an empty database beside the program's own and returns its URL.

@@ -73,15 +73,15 @@ func (b *bench) benchPosting(ctx context.Context) error {
 			", READ COMMITTED; " + b.machine(ctx), run: b.tpcb},
 		{name: "ref.copy", unit: "rows/s", note: fmt.Sprintf("COPY, 2 connections × %d rows into the table of postings (key and 2 indexes)", copyChunk), run: post.copy},
 		{name: "ref.naive", unit: "entries/s", note: fmt.Sprintf("one SERIALIZABLE transaction an entry into the same tables, same features, %d callers, %d accounts", b.size.callers, b.size.accounts),
-			run: func(ctx context.Context) (sample, error) { return post.naively(ctx, false) }},
+			run: func(ctx context.Context) (reading, error) { return post.naively(ctx, false) }},
 		{name: "ref.naive.hot", unit: "entries/s", note: "the same with one account in every entry",
-			run: func(ctx context.Context) (sample, error) { return post.naively(ctx, true) }},
+			run: func(ctx context.Context) (reading, error) { return post.naively(ctx, true) }},
 		{name: "post.go.c64", unit: "entries/s", note: fmt.Sprintf("%d callers in process, each entry with a key, 1.5 postings on average, %d accounts, balances kept", b.size.callers, b.size.accounts),
 			goals: []goal{{"ref.tpcb", 2.2}, {"ref.naive", 3}},
-			run:   func(ctx context.Context) (sample, error) { return post.alone(ctx, false) }},
+			run:   func(ctx context.Context) (reading, error) { return post.alone(ctx, false) }},
 		{name: "post.go.hot", unit: "entries/s", note: "the same with one account in every entry",
 			goals: []goal{{"post.go.c64", 0.95}, {"ref.naive.hot", 15}},
-			run:   func(ctx context.Context) (sample, error) { return post.alone(ctx, true) }},
+			run:   func(ctx context.Context) (reading, error) { return post.alone(ctx, true) }},
 		{name: "post.go.full", unit: "entries/s", note: fmt.Sprintf("SubmitAll of %d entries with keys, groups of 2,048", b.size.full),
 			goals: []goal{{"ref.tpcb", 4}}, run: post.full},
 		{name: "post.go.full.rows", unit: "rows/s", note: "the same, rows of entries, postings, requests and turnover",
@@ -170,18 +170,18 @@ var (
 	latencyLine = regexp.MustCompile(`(?m)^latency average = ([0-9.]+) ms`)
 )
 
-func (b *bench) tpcb(ctx context.Context) (sample, error) {
+func (b *bench) tpcb(ctx context.Context) (reading, error) {
 	seconds := max(1, int(b.size.span.Seconds()+0.5))
 	out, err := b.runPgbench(ctx, "-n", "-M", "prepared", "-c", "8", "-j", "2", "-T", strconv.Itoa(seconds))
 	if err != nil {
-		return sample{}, err
+		return reading{}, err
 	}
 	tps, average := tpsLine.FindStringSubmatch(out), latencyLine.FindStringSubmatch(out)
 	if tps == nil || average == nil {
-		return sample{}, fmt.Errorf("pgbench said: %s", out)
+		return reading{}, fmt.Errorf("pgbench said: %s", out)
 	}
 	value, err := strconv.ParseFloat(tps[1], 64)
-	return sample{value: value, detail: "average " + average[1] + " ms"}, err
+	return reading{value: value, detail: "average " + average[1] + " ms"}, err
 }
 
 // posting makes the entries that all ways of posting write.
@@ -189,7 +189,7 @@ type posting struct {
 	b        *bench
 	accounts []ledger.Account
 	seq      atomic.Int64
-	rows     sample // of the last measurement of full groups
+	rows     reading // of the last measurement of full groups
 }
 
 // entry moves money between two accounts, every second time by two postings;
@@ -215,7 +215,7 @@ func (p *posting) entry(n int64, hot bool) (ledger.Entry, ledger.Request) {
 }
 
 // alone posts single entries by many callers.
-func (p *posting) alone(ctx context.Context, hot bool) (sample, error) {
+func (p *posting) alone(ctx context.Context, hot bool) (reading, error) {
 	batches, retries := p.b.server.committer.Batches.Load(), p.b.server.committer.Retries.Load()
 	s, err := p.b.perSecond(ctx, p.b.size.callers, func(ctx context.Context) error {
 		e, req := p.entry(p.seq.Add(1), hot)
@@ -229,7 +229,7 @@ func (p *posting) alone(ctx context.Context, hot bool) (sample, error) {
 }
 
 // full posts entries in the largest groups that a transaction takes.
-func (p *posting) full(ctx context.Context) (sample, error) {
+func (p *posting) full(ctx context.Context) (reading, error) {
 	entries, reqs := make([]ledger.Entry, p.b.size.full), make([]ledger.Request, p.b.size.full)
 	for i := range entries {
 		entries[i], reqs[i] = p.entry(p.seq.Add(1), false)
@@ -239,20 +239,20 @@ func (p *posting) full(ctx context.Context) (sample, error) {
 	outcomes, err := ledger.SubmitAll(ctx, p.b.server.committer, benchPost, reqs, entries)
 	elapsed := time.Since(start).Seconds()
 	if err != nil {
-		return sample{}, err
+		return reading{}, err
 	}
 	for _, out := range outcomes {
 		if out.Err != nil {
-			return sample{}, out.Err
+			return reading{}, out.Err
 		}
 	}
 	batches = p.b.server.committer.Batches.Load() - batches
-	p.rows = sample{value: float64(rowsOf(entries, int(batches))) / elapsed}
-	return sample{value: float64(len(entries)) / elapsed, detail: fmt.Sprintf("%d commits", batches)}, nil
+	p.rows = reading{value: float64(rowsOf(entries, int(batches))) / elapsed}
+	return reading{value: float64(len(entries)) / elapsed, detail: fmt.Sprintf("%d commits", batches)}, nil
 }
 
 // fullRows is the last measurement of full, told in rows.
-func (p *posting) fullRows(context.Context) (sample, error) { return p.rows, nil }
+func (p *posting) fullRows(context.Context) (reading, error) { return p.rows, nil }
 
 // rowsOf counts what the entries, committed in so many groups, write: the entry,
 // its postings, its request, and one turnover row for each account of a group.
@@ -279,7 +279,7 @@ func rowsOf(entries []ledger.Entry, groups int) int {
 
 // naively posts each entry in a transaction of its own, with the features of the
 // ledger: key, closed days, balances. A floor is on none of the accounts.
-func (p *posting) naively(ctx context.Context, hot bool) (sample, error) {
+func (p *posting) naively(ctx context.Context, hot bool) (reading, error) {
 	var attempts, done, failed atomic.Int64
 	s, err := p.b.perSecond(ctx, p.b.size.callers, func(ctx context.Context) error {
 		n := p.seq.Add(1)
@@ -347,9 +347,9 @@ func writeNaively(ctx context.Context, tx pgx.Tx, n int64, e ledger.Entry, req l
 }
 
 // copy loads rows into the table of postings by COPY, two connections at once.
-func (p *posting) copy(ctx context.Context) (sample, error) {
+func (p *posting) copy(ctx context.Context) (reading, error) {
 	if _, err := p.b.owner.Pool.Exec(ctx, `TRUNCATE postings`); err != nil {
-		return sample{}, err
+		return reading{}, err
 	}
 	columns := strings.Fields("lane seq ord n day debit credit amount debit_ref credit_ref")
 	chunks := make([][][]any, max(2, p.b.size.copied/copyChunk))
@@ -375,5 +375,5 @@ func (p *posting) copy(ctx context.Context) (sample, error) {
 		}()
 	}
 	err := errors.Join(<-failed, <-failed)
-	return sample{value: float64(len(chunks)*copyChunk) / time.Since(start).Seconds()}, err
+	return reading{value: float64(len(chunks)*copyChunk) / time.Since(start).Seconds()}, err
 }

@@ -47,12 +47,12 @@ func (b *bench) benchParsing(ctx context.Context) (err error) {
 		return rows, err
 	}
 	return b.measureAll(ctx,
-		measure{name: "ref.scan", unit: "rows/s", note: "bufio.Scanner over the lines of the same file", run: func(context.Context) (sample, error) {
+		measure{name: "ref.scan", unit: "rows/s", note: "bufio.Scanner over the lines of the same file", run: func(context.Context) (reading, error) {
 			return b.readOver(path, bill.Rows, scanned)
 		}},
 		measure{name: "parse.wechat", unit: "rows/s", memory: 16, note: fmt.Sprintf("a generated trade bill of %d rows, every rule checked, one core; one of the two targets is enough", bill.Rows),
 			goals: []goal{{"ref.scan", 0.15}, {"", 3_500_000}},
-			run: func(context.Context) (sample, error) {
+			run: func(context.Context) (reading, error) {
 				return b.readOver(path, bill.Rows, parsed)
 			}})
 }
@@ -72,7 +72,7 @@ func scanned(r io.Reader) (int, error) {
 
 // readOver reads the file over and over on one core, for a third of the span,
 // and counts rows a second.
-func (b *bench) readOver(path string, want int, read func(io.Reader) (int, error)) (sample, error) {
+func (b *bench) readOver(path string, want int, read func(io.Reader) (int, error)) (reading, error) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	once := func() error {
 		file, err := os.Open(path)
@@ -86,15 +86,15 @@ func (b *bench) readOver(path string, want int, read func(io.Reader) (int, error
 		return nil
 	}
 	if err := once(); err != nil { // also brings the file into memory
-		return sample{}, err
+		return reading{}, err
 	}
 	start, times := time.Now(), 0
 	for ; times == 0 || time.Since(start) < b.size.span/3; times++ {
 		if err := once(); err != nil {
-			return sample{}, err
+			return reading{}, err
 		}
 	}
-	return sample{value: float64(want*times) / time.Since(start).Seconds()}, nil
+	return reading{value: float64(want*times) / time.Since(start).Seconds()}, nil
 }
 
 // matching is two sides of one merchant number's day, in no order: what one side
@@ -189,22 +189,22 @@ func (m *matching) ingest(ctx context.Context, at time.Time) error {
 }
 
 // compare is the product's way.
-func (m *matching) compare(ctx context.Context) (sample, error) {
+func (m *matching) compare(ctx context.Context) (reading, error) {
 	start := time.Now()
 	lines, codes, err := m.b.server.Engine.Compare(ctx, m.hospital, benchDay)
 	if err != nil {
-		return sample{}, err
+		return reading{}, err
 	}
 	elapsed := time.Since(start).Seconds()
 	missing := (len(m.orders) + 999) / 1000
 	if lines != 2*len(m.orders)-missing || codes[recon.Match] != len(m.orders)-missing {
-		return sample{}, fmt.Errorf("%d lines, %v, not %d missing rows", lines, codes, missing)
+		return reading{}, fmt.Errorf("%d lines, %v, not %d missing rows", lines, codes, missing)
 	}
-	return sample{value: float64(lines) / elapsed}, nil
+	return reading{value: float64(lines) / elapsed}, nil
 }
 
 // join is the way of somebody who loads two files into tables and asks SQL.
-func (m *matching) join(ctx context.Context) (sample, error) {
+func (m *matching) join(ctx context.Context) (reading, error) {
 	pool := m.b.owner.Pool
 	for _, sql := range []string{
 		`DROP TABLE IF EXISTS left_side, right_side`,
@@ -212,7 +212,7 @@ func (m *matching) join(ctx context.Context) (sample, error) {
 		`CREATE TABLE right_side (order_no TEXT, kind TEXT, refund_no TEXT, amount INT8, settle INT8, fee INT8, at TIMESTAMPTZ)`,
 	} {
 		if _, err := pool.Exec(ctx, sql); err != nil {
-			return sample{}, err
+			return reading{}, err
 		}
 	}
 	start := time.Now()
@@ -221,7 +221,7 @@ func (m *matching) join(ctx context.Context) (sample, error) {
 		go func() { failed <- m.load(ctx, table) }()
 	}
 	if err := errors.Join(<-failed, <-failed); err != nil {
-		return sample{}, err
+		return reading{}, err
 	}
 	loaded := time.Since(start)
 	var differ int
@@ -230,13 +230,13 @@ func (m *matching) join(ctx context.Context) (sample, error) {
 		FROM left_side AS l FULL OUTER JOIN right_side AS r ON l.order_no = r.order_no AND l.kind = r.kind AND l.refund_no = r.refund_no
 		WHERE l.amount IS DISTINCT FROM r.amount OR l.settle IS DISTINCT FROM r.settle OR l.fee IS DISTINCT FROM r.fee`).Scan(&differ)
 	if err != nil {
-		return sample{}, err
+		return reading{}, err
 	}
 	if want := (len(m.orders) + 999) / 1000; differ != want {
-		return sample{}, fmt.Errorf("%d rows differ, not %d", differ, want)
+		return reading{}, fmt.Errorf("%d rows differ, not %d", differ, want)
 	}
 	rows, total := float64(2*len(m.orders)-differ), time.Since(start)
-	return sample{value: rows / total.Seconds(), detail: fmt.Sprintf("the join without the load %s rows/s", grouped(rows/(total-loaded).Seconds()))}, nil
+	return reading{value: rows / total.Seconds(), detail: fmt.Sprintf("the join without the load %s rows/s", grouped(rows/(total-loaded).Seconds()))}, nil
 }
 
 // load copies one side in.
@@ -300,7 +300,7 @@ func (b *bench) benchDayOf(ctx context.Context, name string, payments int) (err 
 	}
 	value := float64(t.Lines) / t.Total.Seconds()
 	b.say("%s: %s lines/s, %s", name, grouped(value), note)
-	b.samples[name] = []sample{{value: value, peak: t.PeakMiB, grown: t.PeakMiB}}
+	b.readings[name] = []reading{{value: value, peak: t.PeakMiB, grown: t.PeakMiB}}
 	b.conclude(m)
 	return nil
 }
