@@ -98,15 +98,15 @@ type measure struct {
 
 // bench is one run of all measurements.
 type bench struct {
-	opts    BenchOptions
-	size    benchSize
-	dir     string // goes when the run ends
-	server  *Server
-	owner   *db.DB // of the database of reference points
-	naive   *db.DB // the same as the application, a connection for each caller
-	pgbench string // "" where there is none
+	opts     BenchOptions
+	size     benchSize
+	dir      string // goes when the run ends
+	server   *Server
+	owner    *db.DB // of the database of reference points
+	naive    *db.DB // the same as the application, a connection for each caller
+	pgbench  string // "" where there is none
 	readings map[string][]reading
-	figures []Figure
+	figures  []Figure
 }
 
 // Bench measures on a database and a broker of its own, with durable settings, in
