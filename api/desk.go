@@ -105,7 +105,7 @@ func WriteCase(w io.Writer, f *recon.CaseFile, lang string) {
 	t := words(deskWords, lang)
 	line := func(word, text string) {
 		if text != "" {
-			fmt.Fprintf(w, "  %s %s\n", pad(t[word], 18), text)
+			fmt.Fprintf(w, "  %s %s\n", pad(t[word], 24), text)
 		}
 	}
 	said := func(fen *ledger.Money) string {
@@ -133,7 +133,9 @@ func WriteCase(w io.Writer, f *recon.CaseFile, lang string) {
 	for _, s := range f.Suspense {
 		line("suspense", fmt.Sprintf("%s %s (%s)", s.Account, s.Fen, s.Ref))
 	}
-	line("may", strings.Join(f.May, ", "))
+	if f.State == recon.CaseOpen || f.State == recon.CaseApproved {
+		line("may", strings.Join(f.May, ", "))
+	}
 	for _, l := range f.Log {
 		line("log", fmt.Sprintf("%s  %s  %s  %s", l.At.In(ledger.Beijing).Format("2006-01-02 15:04:05"), l.Who, l.Act, l.Detail))
 	}

@@ -191,7 +191,7 @@ func WriteVerdicts(w io.Writer, verdicts []Verdict) error {
 			continue
 		}
 		f := v.File
-		owner := strings.TrimSpace(f.Slice.Hospital + " " + f.Slice.Channel + " " + f.Slice.Account)
+		owner := strings.Join(strings.Fields(f.Slice.Hospital+" "+f.Slice.Channel+" "+f.Slice.Account), " ")
 		fmt.Fprintf(w, "%s %s: %s %s, %d rows, %s\n", pad(string(f.State), 10), name, owner, f.Slice.Day, f.Rows, sums(f.Slice.Source, f.Totals))
 	}
 	if refused > 0 {
