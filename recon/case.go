@@ -53,6 +53,7 @@ type Case struct {
 	HIS        *ledger.Money
 	Platform   *ledger.Money
 	ChannelFen *ledger.Money
+	FeeDiff    ledger.Money // F7: billed less the rule
 	Note       string
 	State      CaseState
 	Resolution string
@@ -89,7 +90,7 @@ func scanCase(row pgx.CollectableRow) (Case, error) {
 	var c Case
 	var his, platform, channel *int64
 	err := row.Scan(&c.ID, &c.Hospital, &c.Day, &c.Kind, &c.OrderNo, &c.RefundNo, &c.Channel, &c.MerchantNo, &c.BankRef, &c.Code,
-		&c.Amount, &his, &platform, &channel, &c.Note, &c.State, &c.Resolution, &c.Reason, &c.Maker, &c.Checker, &c.OpenedAt, &c.ChangedAt)
+		&c.Amount, &his, &platform, &channel, &c.FeeDiff, &c.Note, &c.State, &c.Resolution, &c.Reason, &c.Maker, &c.Checker, &c.OpenedAt, &c.ChangedAt)
 	c.HIS, c.Platform, c.ChannelFen = (*ledger.Money)(his), (*ledger.Money)(platform), (*ledger.Money)(channel)
 	return c, err
 }

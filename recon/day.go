@@ -306,9 +306,9 @@ func (h *hospitalRun) takeOrder(ctx context.Context, legs []*Leg, priors []*legR
 
 // unchanged says that the leg is open from another day and nothing new was said.
 // Half of a case of two hospitals stays what it is, whether or not the other
-// hospital runs today.
+// hospital runs today, and so does a restated leg.
 func (leg *Leg) unchanged() bool {
-	return leg.Carried && !leg.Fresh && leg.row != nil && (leg.row.Code == leg.Code || leg.row.Code == F9 || leg.row.Decided)
+	return leg.Carried && !leg.Fresh && leg.row != nil && (leg.row.Code == leg.Code || leg.row.Code == F9 || leg.row.Code == Restated || leg.row.Decided)
 }
 
 // adopt gives each leg its merchant number, where only HIS knows it, and the row

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/clearing"
 	"github.com/clearward/clearward/ledger"
 )
 
@@ -13,7 +14,8 @@ import (
 // what is missing and reverses what no longer holds, so that running twice
 // changes nothing and a restated file touches only what it changed.
 //
-// A journal of one moment may be several of the manual's: "E01+J04".
+// A journal of one moment may be several of the manual's: "E01+J04". A leading
+// "-" turns them round.
 type Effect struct {
 	Journal string
 	Amount  ledger.Money
@@ -24,6 +26,16 @@ type Effect struct {
 
 func effect(journal string, amount, fee ledger.Money) Effect {
 	return Effect{Journal: journal, Amount: amount, Fee: fee}
+}
+
+// newEntry writes journals of one moment, turned round after a leading "-".
+func newEntry(ev clearing.Event, journals string) (ledger.Entry, error) {
+	names, turned := strings.CutPrefix(journals, "-")
+	e, err := clearing.NewEntry(ev, strings.Split(names, "+")...)
+	if err != nil || !turned {
+		return e, err
+	}
+	return e.Reverse(ledger.EntryID{}, e.Head())
 }
 
 // Effects is the list that stands for one leg, in the order in which it posts.
@@ -141,7 +153,7 @@ func (leg *Leg) payEffects() (Effects, ledger.Money) {
 	case Phantom:
 		e = append(e, effect("E34a", leg.platform.Amount, leg.platform.Fee))
 	case F9:
-		e, coupon = append(e, effect("E23", b.Settle, b.Fee)), b.Amount-b.Settle
+		e, coupon = append(e, effect("E23", b.Settle, leg.platform.Fee)), b.Amount-b.Settle
 	case F4:
 		x, c := leg.fundAmount()
 		e, coupon = append(e, x...), c
@@ -184,11 +196,11 @@ func (leg *Leg) backfill() (Effects, ledger.Money) {
 	if p == nil || p.Status != channels.Success {
 		return Effects{effect("E35+J04", b.Amount, b.Fee)}, b.Amount - b.Settle
 	}
-	fee := (b.Fee - p.Fee).Abs()
-	if diff := b.Amount - p.Amount; diff < 0 {
-		return Effects{effect("E34a", -diff, fee), effect("E34b", -diff, 0)}, b.Amount - b.Settle
+	diff, fee := b.Amount-p.Amount, b.Fee-p.Fee
+	if diff < 0 {
+		return Effects{effect("E34a", -diff, max(-fee, 0)), effect("E34b", -diff, 0)}, b.Amount - b.Settle
 	}
-	return Effects{effect("E35+J04", b.Amount-p.Amount, fee)}, b.Amount - b.Settle
+	return Effects{effect("E35+J04", diff, max(fee, 0))}, b.Amount - b.Settle
 }
 
 // fundAmount posts the difference between what the channel settles and what the
@@ -218,10 +230,12 @@ func (leg *Leg) refundEffects() (Effects, ledger.Money) {
 		proved = 0 // taken out of 2204, before HIS: J22
 	}
 	switch code := leg.own(); {
-	case code == I4:
+	case code == I4 || code == I6:
 		return Effects{effect("E10", leg.Said[HIS].Fen, 0)}, -leg.Said[HIS].Fen
-	case code == Backfill && !known:
+	case code == Backfill:
 		return leg.backfillRefund()
+	case code == F11: // the other business gives back its own money
+		return Effects{effect("-E01+J04+E04", b.Settle, b.Fee)}, proved
 	case code == F5:
 		return Effects{effect("E18", b.Settle, b.Fee)}, proved
 	case code == F6 || code == Phantom:
@@ -232,7 +246,11 @@ func (leg *Leg) refundEffects() (Effects, ledger.Money) {
 		if !p.Final && b.Status == channels.Success {
 			e = append(e, effect("J19b", leg.settled0(), 0))
 		}
-		e = append(e, leg.refundDiff()...)
+		if code == F9 {
+			e = append(e, effect("E23", b.Settle, p.Fee))
+		} else {
+			e = append(e, leg.refundDiff()...)
+		}
 		if leg.Kind == channels.Reverse {
 			return e, coupon
 		}
@@ -252,25 +270,45 @@ func (leg *Leg) settled0() ledger.Money {
 // refundDiff posts the difference where the channel took back another amount
 // than the platform asked for: more is short (E18), less is a debt re-opened.
 func (leg *Leg) refundDiff() Effects {
-	diff, fee := leg.bill.Settle-leg.settled0(), (leg.bill.Fee - leg.platform.Fee).Abs()
+	diff, fee := leg.bill.Settle-leg.settled0(), leg.bill.Fee-leg.platform.Fee
 	switch {
 	case diff > 0:
-		return Effects{effect("E18", diff, fee)}
+		return Effects{effect("E18", diff, max(fee, 0))}
 	case diff < 0:
-		return Effects{effect("E20a", -diff, fee)}
+		return Effects{effect("E20a", -diff, max(-fee, 0))}
 	}
 	return nil
 }
 
-// backfillRefund posts a refund that HIS and the channel agree on: J21 as its parts.
+// backfillRefund posts a refund that HIS and the channel agree on: J21 as its
+// parts; where the platform holds another amount, what it holds less or too much.
 func (leg *Leg) backfillRefund() (Effects, ledger.Money) {
-	b := leg.bill
-	e := Effects{effect("J18", leg.Said[HIS].Fen, 0), effect("J19a+J20", b.Settle, b.Fee)}
-	if b.Status == channels.Success {
+	b, p := leg.bill, leg.platform
+	coupon, proved := b.Amount-b.Settle, b.Amount-b.Settle-leg.Said[HIS].Fen
+	asked, settle, fee, final := ledger.Money(0), ledger.Money(0), ledger.Money(0), false
+	if leg.Said[Platform].Present {
+		asked, settle, fee, final = p.Amount, leg.settled0(), p.Fee, p.Final
+	}
+	done := b.Status == channels.Success
+	if asked > b.Amount {
+		e := Effects{effect("-J18", asked-b.Amount, 0)}
+		if final {
+			e = append(e, effect("E20a", settle-b.Settle, max(fee-b.Fee, 0)))
+		} else {
+			e = append(e, effect("J19c", settle-b.Settle, max(fee-b.Fee, 0)))
+			if done {
+				e = append(e, effect("J19b", b.Settle, 0))
+			}
+		}
+		return append(e, effect("J49c", coupon, 0)), proved
+	}
+	e := Effects{effect("J18", b.Amount-asked, 0), effect("J19a+J20", b.Settle-settle, max(b.Fee-fee, 0))}
+	if done && final {
+		e = append(e, effect("J19b", b.Settle-settle, 0))
+	} else if done {
 		e = append(e, effect("J19b", b.Settle, 0))
 	}
-	coupon := b.Amount - b.Settle
-	return append(e, effect("J49c", coupon, 0)), coupon - leg.Said[HIS].Fen
+	return append(e, effect("J49c", coupon, 0)), proved
 }
 
 // notPaid undoes what the books say of a refund that the channel did not pay.

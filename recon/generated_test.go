@@ -112,6 +112,8 @@ func TestGeneratedDays(t *testing.T) {
 			h := newHouse(t)
 			dir, plan := generate(t, sandbox.Config{Seed: seed, Payments: 1500, Hospitals: 4, Days: 2})
 			h.load(dir, plan)
+			var days []*recon.Day
+			var dates []ledger.Day
 			for n, day := range plan.Days {
 				if n > 0 {
 					for _, f := range day.Files {
@@ -126,7 +128,11 @@ func TestGeneratedDays(t *testing.T) {
 					t.Errorf("%s: %s", day.Day, line)
 				}
 				h.verify()
+				days, dates = append(days, d), append(dates, day.Day)
+				h.casesCarry(dates...)
+				h.channelsTie(days...)
 			}
+			h.idle(dates...)
 		})
 	}
 }

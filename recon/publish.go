@@ -121,7 +121,7 @@ func (h *hospitalRun) complete(c *change, leg *Leg) error {
 	kept := stands.minus(c.undo)
 	c.row.Effects = append(slices.Clone(kept), missing...)
 	for i, x := range missing {
-		e, err := clearing.NewEntry(h.event(leg, x), strings.Split(x.Journal, "+")...)
+		e, err := newEntry(h.event(leg, x), x.Journal)
 		if err != nil {
 			return fmt.Errorf("%s of %s %s: %w", x.Journal, leg.OrderNo, leg.RefundNo, err)
 		}
@@ -145,13 +145,13 @@ func (h *hospitalRun) event(leg *Leg, x Effect) clearing.Event {
 	switch leg.Kind {
 	case channels.Refund:
 		e.Refund = leg.RefundNo
-		if e.Refund == "" && len(leg.Lines) > 0 {
-			e.Refund = leg.Lines[0].BillNo
+		if e.Refund == "" {
+			e.Refund = debtOf(leg.theCase())
 		}
 	case channels.Reverse:
 		e.Refund = leg.OrderNo
 	}
-	if strings.HasPrefix(x.Journal, "E") || leg.Code == Backfill && leg.platform == nil {
+	if strings.HasPrefix(x.Journal, "E") || strings.HasPrefix(x.Journal, "-") || leg.own() == Backfill {
 		e.Case = leg.theCase()
 	}
 	if leg.Code == F11 {
@@ -163,6 +163,9 @@ func (h *hospitalRun) event(leg *Leg, x Effect) clearing.Event {
 	}
 	if leg.bill != nil && leg.bill.MerchantNo != leg.MerchantNo {
 		e.OtherMerchant = h.merchant(leg.bill.Channel, leg.bill.MerchantNo)
+		if x.Journal == "E23" && leg.Kind != channels.Pay {
+			e.Merchant, e.OtherMerchant = e.OtherMerchant, e.Merchant // the money goes back the other way
+		}
 	}
 	return e
 }

@@ -28,12 +28,12 @@ type resolution struct {
 // the manual's turned round. NOTED settles only what carries no money.
 var resolutions = map[string]resolution{
 	"REFUND": {"退款给患者", "refund to the patient", "", true, false, map[Code][]string{
-		F1: {"E02"}, F2: {"E07"}, F4: {"E02"}, I1: {"E07"}, I5: {"E36b"}, PaidTwice: {"E21"}, Backfill: {"E07"}, I4: nil, F6: nil, Restated: {"E02"}}},
-	"BACKFILL": {"补单", "back-fill the order", "", false, false, map[Code][]string{F1: {"E03"}, Backfill: {"J02"}}},
+		F1: {"E02"}, F2: {"E07"}, F4: {"E02"}, I1: {"E07"}, I5: {"E36b"}, PaidTwice: {"E21"}, Backfill: {"E07"}, I4: nil, I6: nil, F6: nil, Restated: {"E02"}}},
+	"BACKFILL": {"补单", "back-fill the order", "", false, false, map[Code][]string{F1: {"E03", "J02"}, Backfill: {"J02"}}},
 	"HIS_BOOKS": {"HIS 已补记", "HIS has booked it", "", false, true, map[Code][]string{
 		F2: {"J02"}, I1: {"J02"}, I5: {"J02"}, PaidTwice: {"J02"}}},
 	"LINK":           {"确认同笔，补写单号", "confirm the link", "", false, false, map[Code][]string{I7: {"J02"}, I8: {"E37", "J02"}}},
-	"HIS_VOIDS":      {"HIS 作废", "HIS voids the bill", "", false, true, map[Code][]string{F3: {"E14"}, F4: {"E14"}, F5: {"E19"}, I2: nil, I3: nil, I5: nil, I6: nil, Restated: {"E14"}}},
+	"HIS_VOIDS":      {"HIS 作废", "HIS voids the bill", "", false, true, map[Code][]string{F3: {"E14"}, F4: {"E14"}, F5: {"E19"}, I2: nil, I3: nil, I4: {"-E10"}, I5: nil, I6: nil, Restated: {"E14"}}},
 	"CASH_PAID":      {"患者窗口补交现金", "the patient paid cash", "", false, false, map[Code][]string{F3: {"E13"}}},
 	"HOSPITAL_BEARS": {"医院承担", "the hospital bears it", "", false, false, map[Code][]string{F3: {"E14"}, F4: {"E14"}, F5: {"E19"}}},
 	"PLATFORM_BEARS": {"平台承担（核销）", "the platform bears it (write-off)", "", false, false, map[Code][]string{
@@ -63,20 +63,15 @@ func resolutionsOf(c *Case) []string {
 // entries builds the journals of the proposed resolution, and what of the
 // hospital's pending payable they prove.
 func (d *decision) entries(ctx context.Context, tx pgx.Tx, c *Case) ([]ledger.Entry, ledger.Money, error) {
-	journals := resolutions[c.Resolution].by[c.Code]
-	if c.Code == Phantom && c.Kind != channels.Pay {
-		journals = []string{"-J18"}
-	}
-	if c.Code == I7 && c.Kind != channels.Pay {
-		journals = nil // the money is final on both sides: only the number was lost
-	}
-	if c.Code == I5 && (c.Amount < 0 || c.Kind != channels.Pay) && c.Resolution != "HIS_VOIDS" {
-		return nil, 0, ErrResolution.Because("resolution", "HIS has booked more than was paid: there is nothing to refund, HIS corrects it")
-	}
-	amount, err := d.amount(ctx, tx, c)
+	open, err := suspense(ctx, tx, d.dir, c)
 	if err != nil {
 		return nil, 0, err
 	}
+	journals, err := c.journals(open)
+	if err != nil {
+		return nil, 0, err
+	}
+	amount := c.moved(open)
 	var out []ledger.Entry
 	var proved ledger.Money
 	for _, name := range journals {
@@ -86,7 +81,7 @@ func (d *decision) entries(ctx context.Context, tx pgx.Tx, c *Case) ([]ledger.En
 		}
 		out = append(out, e)
 		switch name {
-		case "J02", "E05":
+		case "J02", "E05", "-J18", "-E10":
 			proved += amount
 		case "E19":
 			proved -= amount
@@ -95,23 +90,82 @@ func (d *decision) entries(ctx context.Context, tx pgx.Tx, c *Case) ([]ledger.En
 	return out, proved, nil
 }
 
-// amount is what the resolution moves: the open amount of the case where it has
-// suspense, else the difference itself.
-func (d *decision) amount(ctx context.Context, tx pgx.Tx, c *Case) (ledger.Money, error) {
-	open, err := suspense(ctx, tx, d.dir, c)
-	if err != nil {
-		return 0, err
+// journals names what the case's resolution posts: what the table says, turned
+// to the account on which the amount rests.
+func (c *Case) journals(open []Suspense) ([]string, error) {
+	journals := resolutions[c.Resolution].by[c.Code]
+	back := c.Kind != channels.Pay
+	switch {
+	case c.Resolution == "REFUND":
+		return c.refundJournals(journals, open)
+	case c.Code == I5 && c.Resolution == "HIS_BOOKS" && (c.Amount < 0 || back):
+		return nil, ErrResolution.Because("resolution", "HIS has booked more than was paid: HIS corrects it, there is nothing more to book")
+	case c.Resolution == "FEE_CREDITED" && len(open) == 0:
+		return nil, ErrResolution.Because("resolution", "the fee difference is not disputed: DISPUTE_FEE comes first")
+	case c.Code == F7 && c.feeBilled() < 0 && c.Resolution == "DISPUTE_FEE":
+		return nil, ErrResolution.Because("resolution", "the channel billed %s less than the rule: there is nothing to dispute, ACCEPT_FEE", -c.feeBilled())
+	case c.Code == F7 && c.feeBilled() < 0 && c.Resolution == "ACCEPT_FEE":
+		return []string{"-E24+J04"}, nil
+	case !back:
+		return journals, nil
+	case c.Resolution == "CANCEL" && c.Kind == channels.Reverse:
+		return []string{"-J22"}, nil
+	case c.Resolution == "CANCEL", c.Resolution == "OWNER_UNKNOWN":
+		return []string{"-J18"}, nil
+	case c.Resolution == "LINK" && c.Code == I8:
+		return []string{"-E37"}, nil // the drawer never paid it out
+	case c.Resolution == "LINK", c.Resolution == "BACKFILL" && c.Code == Backfill:
+		return nil, nil // the money is final on both sides
+	case c.Resolution == "HIS_VOIDS" && c.Code == I6:
+		return []string{"-E10"}, nil
 	}
+	return journals, nil
+}
+
+// refundJournals turns a refund to where the patient's money rests: 2204, 2241,
+// or 2205 already, where it waits until the refund is sent.
+func (c *Case) refundJournals(journals []string, open []Suspense) ([]string, error) {
 	for _, s := range open {
-		if s.Fen > 0 {
-			return s.Fen, nil
+		if s.Fen <= 0 {
+			continue
+		}
+		switch family, _, _ := strings.Cut(s.Account.Code(), "."); {
+		case family == "2205":
+			return nil, nil
+		case family == "2241", family == "2204" && c.Code != Restated:
+			return journals, nil
+		case family == "2204":
+			return []string{"E07"}, nil
 		}
 	}
-	return c.Amount.Abs(), nil
+	return nil, ErrResolution.Because("resolution", "no money of a patient rests under %s: there is nothing to refund", c.ID)
+}
+
+// feeBilled is what the channel billed more than the rule: a refund that returns
+// too little is billed more.
+func (c *Case) feeBilled() ledger.Money {
+	if c.Kind == channels.Pay {
+		return c.FeeDiff
+	}
+	return -c.FeeDiff
+}
+
+// moved is what the resolution moves: the open amount of the case where it has
+// suspense, else the difference itself.
+func (c *Case) moved(open []Suspense) ledger.Money {
+	for _, s := range open {
+		if s.Fen > 0 {
+			return s.Fen
+		}
+	}
+	if c.Code == F7 {
+		return c.FeeDiff.Abs()
+	}
+	return c.Amount.Abs()
 }
 
 func (d *decision) entry(c *Case, name string, amount ledger.Money) (ledger.Entry, error) {
-	e := clearing.Event{Day: d.today, Amount: amount, Order: c.OrderNo, Refund: c.RefundNo, Case: c.ID, BankRef: c.BankRef,
+	e := clearing.Event{Day: d.today, Amount: amount, Order: c.OrderNo, Refund: c.refund(), Case: c.ID, BankRef: c.BankRef,
 		Maker: c.Maker, Checker: d.Who}
 	if m, ok := d.dir.Merchant(c.Channel, c.MerchantNo); ok {
 		e.Merchant = m
@@ -125,25 +179,15 @@ func (d *decision) entry(c *Case, name string, amount ledger.Money) (ledger.Entr
 			e.Bank = bank
 		}
 	}
-	if e.Refund == "" && strings.HasPrefix(name, "E") {
-		e.Refund = "rf_" + strings.TrimPrefix(c.ID, "case_") // the debt, until the refund is sent
-	}
 	detail, _, _ := strings.Cut(c.Reason, " ")
 	e.Owner, e.Settlement = detail, detail
 	if c.Code == F7 {
 		e.Amount, e.Fee = 0, amount
 	}
-	if name == "E37" {
+	if strings.HasSuffix(name, "E37") {
 		e.Cashier = "HIS"
 	}
-	if turned, ok := strings.CutPrefix(name, "-"); ok {
-		straight, err := clearing.NewEntry(e, turned)
-		if err != nil {
-			return ledger.Entry{}, err
-		}
-		return straight.Reverse(ledger.EntryID{}, straight.Head())
-	}
-	out, err := clearing.NewEntry(e, strings.Split(name, "+")...)
+	out, err := newEntry(e, name)
 	if err != nil {
 		return ledger.Entry{}, ErrResolution.Because("resolution", "%s: %v", c.Resolution, err)
 	}
@@ -166,13 +210,15 @@ func suspense(ctx context.Context, tx pgx.Tx, dir *clearing.Directory, c *Case) 
 		}
 	}
 	switch c.Code {
-	case F2, I1, Backfill, PaidTwice, Phantom, I7, I8, I5:
+	case F2, I1, Backfill, PaidTwice, Phantom, I7, I8, I5, Restated:
 		if c.Kind == channels.Pay {
 			places = append(places, place{clearing.AwaitingHIS(c.Hospital), c.OrderNo})
 		}
-	case F6, I4:
-		if m, ok := dir.Merchant(c.Channel, c.MerchantNo); ok {
-			places = append(places, place{clearing.RefundOwed(m), c.RefundNo})
+	}
+	switch c.Code {
+	case F4, F6, I4, I6, Backfill, Phantom, Restated:
+		if m, ok := dir.Merchant(c.Channel, c.MerchantNo); ok && c.Kind != channels.Pay {
+			places = append(places, place{clearing.RefundOwed(m), c.refund()})
 		}
 	case BankMissing, BankShort:
 		if m, ok := dir.Merchant(c.Channel, c.MerchantNo); ok {
@@ -199,6 +245,21 @@ func suspense(ctx context.Context, tx pgx.Tx, dir *clearing.Directory, c *Case) 
 	}
 	return out, nil
 }
+
+// refund is the number under which the case's refund is owed: a reversal goes by
+// the number of its order, what has no number yet by that of the case.
+func (c *Case) refund() string {
+	switch {
+	case c.Kind == channels.Reverse:
+		return c.OrderNo
+	case c.RefundNo == "":
+		return debtOf(c.ID)
+	}
+	return c.RefundNo
+}
+
+// debtOf is the number of a debt to a patient until its refund is sent.
+func debtOf(caseID string) string { return "rf_" + strings.TrimPrefix(caseID, "case_") }
 
 // suspenses prints amounts and accounts.
 type suspenses []Suspense

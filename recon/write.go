@@ -161,22 +161,22 @@ func (p *publication) caseStates(ctx context.Context, tx pgx.Tx) (map[string]Cas
 }
 
 const caseColumns = `id, hospital, day, kind, order_no, refund_no, channel, merchant_no, bank_ref, code, amount_fen,
-			his_fen, platform_fen, channel_fen, note`
+			his_fen, platform_fen, channel_fen, fee_diff_fen, note`
 
 const caseUnnest = `unnest($1::TEXT[], $2::TEXT[], $3::INT4[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[],
-		$10::TEXT[], $11::INT8[], $12::INT8[], $13::INT8[], $14::INT8[], $15::TEXT[])
+		$10::TEXT[], $11::INT8[], $12::INT8[], $13::INT8[], $14::INT8[], $15::INT8[], $16::TEXT[])
 		AS new(` + caseColumns + `)`
 
 const insertCases = `
 	INSERT INTO recon_cases (` + caseColumns + `, state, resolution, reason, maker, checker, opened_at, changed_at)
-	SELECT ` + caseColumns + `, 'OPEN', '', '', '', '', $16, $16
+	SELECT ` + caseColumns + `, 'OPEN', '', '', '', '', $17, $17
 	FROM ` + caseUnnest
 
 const refreshCases = `
 	UPDATE recon_cases AS c
 	SET code = new.code, amount_fen = new.amount_fen, his_fen = new.his_fen, platform_fen = new.platform_fen,
 		channel_fen = new.channel_fen, note = new.note, bank_ref = new.bank_ref, merchant_no = new.merchant_no,
-		channel = new.channel, changed_at = $16, state = CASE WHEN c.state = 'AUTO_CLOSED' THEN 'OPEN' ELSE c.state END
+		channel = new.channel, fee_diff_fen = new.fee_diff_fen, changed_at = $17, state = CASE WHEN c.state = 'AUTO_CLOSED' THEN 'OPEN' ELSE c.state END
 	FROM ` + caseUnnest + `
 	WHERE c.id = new.id AND c.state IN ('OPEN', 'PROPOSED', 'AUTO_CLOSED')`
 
@@ -194,5 +194,5 @@ func (a *caseArrays) add(i *Item) {
 
 func (a *caseArrays) args() []any {
 	return []any{a.id, a.hospital, a.day, a.kind, a.order, a.refund, a.channel, a.merchant, a.bankRef,
-		a.code, a.amount, a.his, a.platform, a.channelFen, a.note}
+		a.code, a.amount, a.his, a.platform, a.channelFen, a.feeDiff, a.note}
 }

@@ -115,6 +115,7 @@ CREATE TABLE recon_cases (
   his_fen      INT8,
   platform_fen INT8,
   channel_fen  INT8,
+  fee_diff_fen INT8 NOT NULL, -- F7: billed less the rule
   note         TEXT NOT NULL,
   state        TEXT NOT NULL CHECK (state IN ('OPEN', 'PROPOSED', 'APPROVED', 'CLOSED', 'AUTO_CLOSED')),
   resolution   TEXT NOT NULL,
