@@ -31,17 +31,18 @@ CLEARWARD_KEY, CLEARWARD_LOG (debug, info, warn, error). Exit code 1: refused or
 
 // commands is the command line.
 type commands struct {
-	Setup   setupCommand   `cmd:"" help:"Store regions, hospitals, merchant numbers, fees, bank accounts and opening balances. Again changes nothing."`
-	Key     keyCommands    `cmd:"" help:"Make, list and revoke the keys of people and programs."`
-	Import  importCommand  `cmd:"" help:"Post a business app's payments, refunds and reversals. Twice is once."`
-	Feed    feedCommands   `cmd:"" help:"Send files of HIS, the channels and the bank; a file is taken whole or refused whole."`
-	Recon   reconCommands  `cmd:"" help:"Reconcile a day."`
-	Case    caseCommands   `cmd:"" help:"Work on cases (差异单)."`
-	Verify  verifyCommand  `cmd:"" help:"Compute every balance and rule again from the postings."`
-	Migrate migrateCommand `cmd:"" help:"Bring the tables up to date; every command does it too."`
-	Demo    demoCommand    `cmd:"" help:"Set up, import, feed and reconcile the sample day and a generated day, in a new data directory."`
-	Day     dayCommand     `cmd:"" help:"Generate a day and reconcile it, from files to the published batch, with the time of each stage and the peak memory."`
-	Bench   benchCommand   `cmd:"" help:"Measure everything on this machine, beside reference points of the same run, and write bench.json."`
+	Setup     setupCommand     `cmd:"" help:"Store regions, hospitals, merchant numbers, fees, bank accounts and opening balances. Again changes nothing."`
+	Key       keyCommands      `cmd:"" help:"Make, list and revoke the keys of people and programs."`
+	Import    importCommand    `cmd:"" help:"Post a business app's payments, refunds and reversals. Twice is once."`
+	Feed      feedCommands     `cmd:"" help:"Send files of HIS, the channels and the bank; a file is taken whole or refused whole."`
+	Recon     reconCommands    `cmd:"" help:"Reconcile a day."`
+	Case      caseCommands     `cmd:"" help:"Work on cases (差异单)."`
+	Verify    verifyCommand    `cmd:"" help:"Compute every balance and rule again from the postings."`
+	Statement statementCommand `cmd:"" help:"Print every line of an account (明细账) with the balance after it."`
+	Migrate   migrateCommand   `cmd:"" help:"Bring the tables up to date; every command does it too."`
+	Demo      demoCommand      `cmd:"" help:"Set up, import, feed and reconcile the sample day and a generated day, in a new data directory."`
+	Day       dayCommand       `cmd:"" help:"Generate a day and reconcile it, from files to the published batch, with the time of each stage and the peak memory."`
+	Bench     benchCommand     `cmd:"" help:"Measure everything on this machine, beside reference points of the same run, and write bench.json."`
 }
 
 func main() {
@@ -400,6 +401,20 @@ func (c *verifyCommand) Run(p *program) error {
 	})
 }
 
+type statementCommand struct {
+	Account string `arg:"" help:"The code of the account, as clearward verify --balances prints it."`
+	From    day    `default:"2000-01-01" help:"The first day of booking." placeholder:"DAY"`
+	To      day    `default:"2999-12-31" help:"The last day of booking." placeholder:"DAY"`
+	Lang    string `enum:"zh,en" default:"zh" help:"The language: zh or en."`
+}
+
+// Run implements the command.
+func (c *statementCommand) Run(p *program) error {
+	return p.do(func(s *api.Server) error {
+		return s.Statement(p.ctx, p.out, c.Account, ledger.Day(c.From), ledger.Day(c.To), c.Lang)
+	})
+}
+
 type migrateCommand struct{}
 
 // Run implements the command.
@@ -426,13 +441,14 @@ type dayCommand struct {
 	Payments  int    `default:"200000" help:"Payments of the day."`
 	Hospitals int    `default:"3" help:"Hospitals."`
 	Seed      uint64 `default:"1" help:"The same seed makes the same day."`
+	Restate   bool   `help:"Then hand in one bill again with two other rows, and run the day again: version 2."`
 	Keep      bool   `help:"Keep the data directory, and say where it is."`
 	Lang      string `enum:"zh,en" default:"zh" help:"The language: zh or en."`
 }
 
 // Run implements the command.
 func (c *dayCommand) Run(p *program) error {
-	o := api.DemoOptions{Payments: c.Payments, Hospitals: c.Hospitals, Seed: c.Seed, Keep: c.Keep, Lang: c.Lang}
+	o := api.DemoOptions{Payments: c.Payments, Hospitals: c.Hospitals, Seed: c.Seed, Restate: c.Restate, Keep: c.Keep, Lang: c.Lang}
 	return api.GeneratedDemo(p.ctx, p.config, o, p.out, p.meter())
 }
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -94,6 +95,42 @@ func (s *Server) TrialBalance(ctx context.Context) (all []ledger.AccountBalance,
 	return all, err
 }
 
+// ErrNoAccount says that the chart has no account of a code.
+var ErrNoAccount = errors.New("there is no such account")
+
+// Statement prints every line of an account in the days given, with what it is
+// about and the balance after it.
+func (s *Server) Statement(ctx context.Context, w io.Writer, code string, from, to ledger.Day, lang string) error {
+	t := words(bookWords, lang)
+	list := newTable(t["booked"], t["value"], t["entry"], t["journal"], t["about"], t["ref"], ">"+t["debit"], ">"+t["credit"], ">"+t["balance"])
+	var opening ledger.AccountBalance
+	err := s.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		list.rows = nil
+		like, err := ledger.BalancesByCode(ctx, tx, clearing.PlatformBook, code, ledger.AsOf{})
+		if err != nil {
+			return err
+		}
+		if len(like) == 0 || like[0].Code != code {
+			return fmt.Errorf("%w: %s", ErrNoAccount, code)
+		}
+		opening, err = ledger.Statement(ctx, tx, like[0].ID, from, to, func(l ledger.Line) error {
+			debit, credit := l.Amount.String(), ""
+			if l.Side == ledger.Credit {
+				debit, credit = "", l.Amount.String()
+			}
+			list.add(l.Day.String(), l.ValueDay.String(), l.Entry.String(), l.Kind, l.EntryRef, l.Ref, debit, credit, l.Balance.String())
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "%s %s %s · %s %s\n", t["statement"], code, accountName(code, lang), t["opening"], opening.Balance())
+	list.write(w)
+	return nil
+}
+
 // accountWords names the families of the chart (spec/accounting.md 3.2), the
 // longest prefix first where one begins another.
 var accountWords = []struct{ prefix, zh, en string }{
@@ -129,9 +166,11 @@ func accountName(code, lang string) string {
 }
 
 var bookWords = map[string]map[string]string{
-	"zh": {"title": "科目余额表", "code": "科目", "name": "名称", "debit": "借方余额", "credit": "贷方余额", "sum": "合计",
+	"zh": {"statement": "明细账", "opening": "期初余额", "booked": "记账日", "value": "账务日期", "entry": "分录", "journal": "类型", "about": "事项", "ref": "核销号", "balance": "余额",
+		"title": "科目余额表", "code": "科目", "name": "名称", "debit": "借方余额", "credit": "贷方余额", "sum": "合计",
 		"zero": "其余 %d 个科目余额为零。", "sound": "账簿核验：通过。由分录重新计算，所有规则成立。", "broken": "账簿核验：发现 %d 处不符"},
-	"en": {"title": "Trial balance", "code": "account", "name": "name", "debit": "debit", "credit": "credit", "sum": "sum",
+	"en": {"statement": "Statement of", "opening": "opening balance", "booked": "booked", "value": "business day", "entry": "entry", "journal": "kind", "about": "about", "ref": "open item", "balance": "balance",
+		"title": "Trial balance", "code": "account", "name": "name", "debit": "debit", "credit": "credit", "sum": "sum",
 		"zero": "The other %d accounts stand at zero.", "sound": "Verify: sound. Recomputed from the postings, every rule holds.", "broken": "Verify: %d findings"},
 }
 

@@ -63,14 +63,16 @@ const (
 	StageChannel  = "feed channels"
 	StageBank     = "feed bank"
 	StageRecon    = "reconcile"
+	StageRestate  = "restate"
 )
 
 // DayConfig says which day is generated, and where its files go.
 type DayConfig struct {
 	sandbox.Config
-	Dir   string
-	Meter *Meter      // nil: silent
-	Done  func(Stage) // after each stage; may be nil
+	Dir     string
+	Restate bool        // then a channel hands in another edition of a bill, and the day is run again
+	Meter   *Meter      // nil: silent
+	Done    func(Stage) // after each stage; may be nil
 }
 
 // RunGeneratedDay generates a day, takes it from the files to the published
@@ -121,8 +123,32 @@ func RunGeneratedDay(ctx context.Context, s *Server, c DayConfig) (DayTimings, e
 		}
 	}
 	t.Payments = plan.Config.Payments
-	t.compare(plan.Days[0].Cases, day.Items)
+	planned := plan.Days[0].Cases
+	if c.Restate {
+		err := stage(StageRestate, func() (int, error) {
+			again, err := sandbox.Restate(c.Dir, plan)
+			if err != nil {
+				return 0, err
+			}
+			planned = append(slices.Clone(planned), again.Removed, again.Added)
+			day, err = s.restate(ctx, c, plan.Days[0].Day, again)
+			return 2, err
+		})
+		if err != nil {
+			return t, err
+		}
+	}
+	t.compare(planned, day.Items)
 	return t, nil
+}
+
+// restate feeds the other edition of a bill and runs the day again.
+func (s *Server) restate(ctx context.Context, c DayConfig, day ledger.Day, again *sandbox.Restatement) (*recon.Day, error) {
+	file := FileToFeed{filepath.Join(c.Dir, again.File), feed.Options{MerchantNo: again.Added.MerchantNo, Day: day}}
+	if _, err := s.feedAll(ctx, FeedChannel, []FileToFeed{file}, c.Meter); err != nil {
+		return nil, err
+	}
+	return s.Reconcile(ctx, day, c.Meter.Count)
 }
 
 // takeDay takes the files of a day to the published batch.
@@ -247,10 +273,10 @@ func (t *DayTimings) compare(planned []sandbox.Case, found []*recon.Item) {
 }
 
 var dayWords = map[string]map[string]string{
-	"zh": {StageGenerate: "生成文件", StageSetup: "建档", StageImport: "导入平台流水", StageHIS: "接收医院明细", StageChannel: "接收渠道账单", StageBank: "接收银行流水", StageRecon: "对账",
+	"zh": {StageGenerate: "生成文件", StageSetup: "建档", StageImport: "导入平台流水", StageHIS: "接收医院明细", StageChannel: "接收渠道账单", StageBank: "接收银行流水", StageRecon: "对账", StageRestate: "账单重出，再对账（版本 2）",
 		"stage": "步骤", "rows": "行数", "seconds": "秒", "whole": "从文件到发布", "speed": "%d 行三方流水，%.0f 行/秒；本程序内存峰值 %.0f MiB",
 		"code": "差异", "planned": "预设", "found": "发现", "equal": "预设与发现逐行一致。", "differs": "预设与发现有 %d 行不一致："},
-	"en": {StageGenerate: "generate files", StageSetup: "set up", StageImport: "import the platform's payments", StageHIS: "feed HIS", StageChannel: "feed channels", StageBank: "feed bank", StageRecon: "reconcile",
+	"en": {StageGenerate: "generate files", StageSetup: "set up", StageImport: "import the platform's payments", StageHIS: "feed HIS", StageChannel: "feed channels", StageBank: "feed bank", StageRecon: "reconcile", StageRestate: "bill restated, run again (v2)",
 		"stage": "stage", "rows": "rows", "seconds": "s", "whole": "files to published batch", "speed": "%d lines of three sides, %.0f lines/s; peak memory of our process %.0f MiB",
 		"code": "difference", "planned": "planned", "found": "found", "equal": "Planned and found agree, row by row.", "differs": "%d rows differ between planned and found:"},
 }

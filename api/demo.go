@@ -26,6 +26,7 @@ import (
 type DemoOptions struct {
 	Payments, Hospitals int // of the generated day; no hospitals: 3
 	Seed                uint64
+	Restate             bool // a bill of the generated day is handed in again with other rows, and the day is run again
 	Keep                bool
 	Lang                string
 }
@@ -71,7 +72,7 @@ func GeneratedDemo(ctx context.Context, c Config, o DemoOptions, out io.Writer, 
 		}
 		t, err := RunGeneratedDay(ctx, s, DayConfig{
 			Config: sandbox.Config{Seed: o.Seed, Hospitals: o.Hospitals, Payments: o.Payments},
-			Dir:    filepath.Join(c.Local.DataDir, "files"), Meter: m,
+			Dir:    filepath.Join(c.Local.DataDir, "files"), Restate: o.Restate, Meter: m,
 			Done: func(stage Stage) { WriteStage(out, stage, o.Lang) },
 		})
 		if err == nil {

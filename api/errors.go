@@ -34,6 +34,7 @@ var advice = []struct {
 	{db.ErrAmbiguous, "run the command again: what is done is not done twice"},
 	{ledger.ErrUnknown, "run the command again: what is done is not done twice"},
 	{ErrHolderGone, "run the command again: what is done is not done twice"},
+	{ErrNoAccount, "`clearward verify --balances` lists those that do not stand at zero"},
 	{fs.ErrNotExist, "look at the path"},
 	{context.Canceled, "run the command again: what is done is not done twice"},
 }

@@ -100,7 +100,7 @@ func TestWhatWasDecidedIsPublished(t *testing.T) {
 	for partition := range s.Kafka.Topics()[feed.TopicEvents] {
 		go func() {
 			reader := kafka.NewReader(kafka.ReaderConfig{Brokers: s.Kafka.Brokers, Topic: feed.TopicEvents, Partition: partition, Dialer: dialer})
-			defer reader.Close()
+			defer func() { _ = reader.Close() }()
 			for {
 				message, err := reader.FetchMessage(ctx)
 				if err != nil {
@@ -297,6 +297,8 @@ func TestTheCommandLine(t *testing.T) {
 		{"recon run --day 2026-09-15 --lang en", 0, "waiting for: trade bill of 1900000109"},
 		{"case list", 1, "this needs a key"},
 		{"verify --balances --lang en", 0, "every rule holds"},
+		{"statement 1122.WX.1900000109 --lang en", 0, "J01"},
+		{"statement 1122", 1, "there is no such account: 1122"},
 		{"feed dead", 0, "0 dead letters"},
 	} {
 		cmd := exec.CommandContext(t.Context(), program, strings.Fields(c.args)...)
