@@ -144,6 +144,7 @@ func (e *Engine) CaseFile(ctx context.Context, id string) (file *CaseFile, err e
 		if file.Suspense, err = suspense(ctx, tx, dir, c); err != nil {
 			return err
 		}
+		file.Suspense = slices.DeleteFunc(file.Suspense, func(s Suspense) bool { return s.Fen == 0 })
 		rows, err := tx.Query(ctx, `SELECT at, who, act, detail FROM recon_case_log WHERE case_id = $1 ORDER BY n`, id)
 		if err != nil {
 			return err
@@ -319,8 +320,11 @@ func (d *decision) approve(ctx context.Context, b *ledger.Batch, c *Case) error 
 	}
 	d.write(b, c, to, c.Maker, d.Who)
 	b.Exec(`
-		UPDATE recon_legs SET open = $3, decided = $3, proved_fen = proved_fen + $2
-		WHERE case_id = $1 AND kind <> 'SETTLE'`, c.ID, int64(proved), r.follows)
+		UPDATE recon_legs
+		SET open = $3, decided = $3, proved_fen = proved_fen + CASE WHEN hospital || day::TEXT || kind || order_no || '|' || refund_no = (
+			SELECT MIN(hospital || day::TEXT || kind || order_no || '|' || refund_no) FROM recon_legs
+			WHERE case_id = $1 AND case_id <> '' AND hospital = $4) THEN $2 ELSE 0 END
+		WHERE case_id = $1 AND case_id <> '' AND kind <> 'SETTLE'`, c.ID, int64(proved), r.follows, c.Hospital)
 	b.Record("case.approved", fmt.Appendf(nil, `{"case":%q,"resolution":%q,"maker":%q,"checker":%q}`, c.ID, c.Resolution, c.Maker, d.Who))
 	return nil
 }

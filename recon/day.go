@@ -74,25 +74,22 @@ type settleDay struct {
 // S12) and returns what now stands of the day. Run again on the same inputs it
 // changes nothing and returns the same.
 func (e *Engine) Run(ctx context.Context, day ledger.Day) (*Day, error) {
-	var runs []*hospitalRun
 	dir, err := e.directory(ctx)
 	if err != nil {
 		return nil, err
 	}
+	var runs []*hospitalRun
 	for i := range dir.Hospitals {
 		h, err := e.prepare(ctx, dir, &dir.Hospitals[i], day)
 		if err != nil {
 			return nil, err
 		}
-		if len(h.changed) == 0 {
-			continue
+		if len(h.changed) > 0 {
+			runs = append(runs, h)
 		}
-		if h.trade {
-			if err := h.finish(ctx); err != nil {
-				return nil, fmt.Errorf("match %s on %s: %w", h.hospital.Code, day, err)
-			}
-		}
-		runs = append(runs, h)
+	}
+	if runs, err = e.matchAll(ctx, dir, runs); err != nil {
+		return nil, err
 	}
 	acrossHospitals(runs)
 	for _, h := range runs {
@@ -101,6 +98,75 @@ func (e *Engine) Run(ctx context.Context, day ledger.Day) (*Day, error) {
 		}
 	}
 	return e.Load(ctx, day)
+}
+
+// matchAll matches the hospitals whose inputs changed, and then those that hold
+// the other half of a payment found there: a case of two hospitals is judged with
+// both halves on the table.
+func (e *Engine) matchAll(ctx context.Context, dir *clearing.Directory, runs []*hospitalRun) ([]*hospitalRun, error) {
+	for n := 0; n < len(runs); n++ {
+		h := runs[n]
+		if !h.trade {
+			continue
+		}
+		if err := h.finish(ctx); err != nil {
+			return nil, fmt.Errorf("match %s on %s: %w", h.hospital.Code, h.day, err)
+		}
+		others, err := h.otherHalves(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, code := range others {
+			at := slices.IndexFunc(runs, func(r *hospitalRun) bool { return r.hospital.Code == code })
+			if at >= 0 && (runs[at].trade || at <= n) {
+				continue
+			}
+			if at >= 0 {
+				runs[at].trade = true // only its bank pair had changed
+				continue
+			}
+			hospital, ok := dir.Hospital(code)
+			if !ok {
+				continue
+			}
+			other, err := e.prepare(ctx, dir, hospital, h.day)
+			if err != nil {
+				return nil, err
+			}
+			other.trade = true
+			runs = append(runs, other)
+		}
+	}
+	return runs, nil
+}
+
+// otherHalves names the hospitals in whose open legs of the day stands an order
+// that this hospital knows on one side only.
+func (h *hospitalRun) otherHalves(ctx context.Context) (codes []string, err error) {
+	var orders []string
+	for _, leg := range h.held {
+		lone := leg.bill == nil && leg.owed() > 0 || leg.Code == F1 || leg.Code == F5 || leg.Code == None
+		if lone && leg.OrderNo != "" {
+			orders = append(orders, leg.OrderNo)
+		}
+	}
+	if len(orders) == 0 {
+		return nil, nil
+	}
+	err = h.engine.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `
+			SELECT DISTINCT hospital FROM recon_legs
+			WHERE open AND hospital <> $1 AND day = $2 AND order_no = ANY($3::TEXT[])`, h.hospital.Code, h.day, orders)
+		if err != nil {
+			return err
+		}
+		codes, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look for other halves: %w", err)
+	}
+	return codes, nil
 }
 
 func (e *Engine) directory(ctx context.Context) (dir *clearing.Directory, err error) {
@@ -151,10 +217,11 @@ func (h *hospitalRun) read(ctx context.Context, tx pgx.Tx) (err error) {
 	if h.versions, err = readVersions(ctx, tx, h.hospital.Code, h.day); err != nil {
 		return err
 	}
-	for _, v := range h.versions {
-		h.run = max(h.run, v.run)
+	err = tx.QueryRow(ctx, `
+		SELECT COALESCE(MAX(run), 0) + 1 FROM recon_runs WHERE hospital = $1 AND day = $2`, h.hospital.Code, h.day).Scan(&h.run)
+	if err != nil {
+		return fmt.Errorf("read the newest run: %w", err)
 	}
-	h.run++
 	for _, m := range h.merchants {
 		digest, err := clearing.LegsDigest(ctx, tx, h.hospital.Code, m.Channel, m.No, h.day)
 		if err != nil {

@@ -314,7 +314,8 @@ func (p *publication) addLeg(leg *Leg) error {
 		if c != nil && !c.same() {
 			p.changes = append(p.changes, c)
 		}
-		if c != nil && c.old != nil && c.old.CaseID != "" && c.row.CaseID != c.old.CaseID {
+		// Half of another leg's case leaves that case to the other leg.
+		if c != nil && c.old != nil && c.old.CaseID == c.old.caseID() && c.row.CaseID != c.old.CaseID {
 			p.closed = append(p.closed, c.old.CaseID)
 		}
 	}

@@ -31,8 +31,8 @@ var resolutions = map[string]resolution{
 		F1: {"E02"}, F2: {"E07"}, F4: {"E02"}, I1: {"E07"}, I5: {"E36b"}, PaidTwice: {"E21"}, Backfill: {"E07"}, I4: nil, I6: nil, F6: nil, Restated: {"E02"}}},
 	"BACKFILL": {"补单", "back-fill the order", "", false, false, map[Code][]string{F1: {"E03", "J02"}, Backfill: {"J02"}}},
 	"HIS_BOOKS": {"HIS 已补记", "HIS has booked it", "", false, true, map[Code][]string{
-		F2: {"J02"}, I1: {"J02"}, I5: {"J02"}, PaidTwice: {"J02"}}},
-	"LINK":           {"确认同笔，补写单号", "confirm the link", "", false, false, map[Code][]string{I7: {"J02"}, I8: {"E37", "J02"}}},
+		F2: {"J02"}, I1: {"J02"}, I5: {"J02"}, PaidTwice: {"J02"}, F12: {"J02"}}},
+	"LINK":           {"确认同笔，补写单号", "confirm the link", "", false, false, map[Code][]string{I7: {"J02"}, I8: {"E37", "J02"}, F12: {"J02"}}},
 	"HIS_VOIDS":      {"HIS 作废", "HIS voids the bill", "", false, true, map[Code][]string{F3: {"E14"}, F4: {"E14"}, F5: {"E19"}, I2: nil, I3: nil, I4: {"-E10"}, I5: nil, I6: nil, Restated: {"E14"}}},
 	"CASH_PAID":      {"患者窗口补交现金", "the patient paid cash", "", false, false, map[Code][]string{F3: {"E13"}}},
 	"HOSPITAL_BEARS": {"医院承担", "the hospital bears it", "", false, false, map[Code][]string{F3: {"E14"}, F4: {"E14"}, F5: {"E19"}}},
@@ -71,23 +71,33 @@ func (d *decision) entries(ctx context.Context, tx pgx.Tx, c *Case) ([]ledger.En
 	if err != nil {
 		return nil, 0, err
 	}
-	amount := c.moved(open)
 	var out []ledger.Entry
 	var proved ledger.Money
-	for _, name := range journals {
-		e, err := d.entry(c, name, amount)
-		if err != nil {
-			return nil, 0, err
-		}
-		out = append(out, e)
-		switch name {
-		case "J02", "E05", "-J18", "-E10":
-			proved += amount
-		case "E19":
-			proved -= amount
+	for _, one := range c.parts(open) {
+		for _, name := range journals {
+			e, err := d.entry(c, name, one)
+			if err != nil {
+				return nil, 0, err
+			}
+			out = append(out, e)
+			switch name {
+			case "J02", "E05", "-J18", "-E10":
+				proved += one.Fen
+			case "E19":
+				proved -= one.Fen
+			}
 		}
 	}
 	return out, proved, nil
+}
+
+// parts is what the resolution moves, payment by payment where several rest under
+// one case.
+func (c *Case) parts(open []Suspense) []Suspense {
+	if c.Code != F12 {
+		return []Suspense{{Ref: c.OrderNo, Fen: c.moved(open)}}
+	}
+	return slices.DeleteFunc(slices.Clone(open), func(s Suspense) bool { return s.Fen == 0 })
 }
 
 // journals names what the case's resolution posts: what the table says, turned
@@ -100,8 +110,12 @@ func (c *Case) journals(open []Suspense) ([]string, error) {
 		return c.refundJournals(journals, open)
 	case c.Code == I5 && c.Resolution == "HIS_BOOKS" && (c.Amount < 0 || back):
 		return nil, ErrResolution.Because("resolution", "HIS has booked more than was paid: HIS corrects it, there is nothing more to book")
-	case c.Resolution == "FEE_CREDITED" && len(open) == 0:
+	case c.Resolution == "FEE_CREDITED" && total(open) == 0:
 		return nil, ErrResolution.Because("resolution", "the fee difference is not disputed: DISPUTE_FEE comes first")
+	case c.Code == F7 && c.Resolution == "NOTED":
+		return nil, ErrSuspenseNotNil.Because("case", "the fee difference of %s stands on 2206: ACCEPT_FEE or DISPUTE_FEE settles it", c.feeBilled())
+	case c.Code == F12 && c.Resolution == "LINK" && c.Amount != 0:
+		return nil, ErrResolution.Because("resolution", "HIS has booked %s of these payments less: HIS_BOOKS once it has booked them all", c.Amount)
 	case c.Code == F7 && c.feeBilled() < 0 && c.Resolution == "DISPUTE_FEE":
 		return nil, ErrResolution.Because("resolution", "the channel billed %s less than the rule: there is nothing to dispute, ACCEPT_FEE", -c.feeBilled())
 	case c.Code == F7 && c.feeBilled() < 0 && c.Resolution == "ACCEPT_FEE":
@@ -158,14 +172,24 @@ func (c *Case) moved(open []Suspense) ledger.Money {
 			return s.Fen
 		}
 	}
-	if c.Code == F7 {
+	switch {
+	case c.Code == F7:
 		return c.FeeDiff.Abs()
+	case c.Code == I8 && c.Platform != nil:
+		return *c.Platform
 	}
 	return c.Amount.Abs()
 }
 
-func (d *decision) entry(c *Case, name string, amount ledger.Money) (ledger.Entry, error) {
-	e := clearing.Event{Day: d.today, Amount: amount, Order: c.OrderNo, Refund: c.refund(), Case: c.ID, BankRef: c.BankRef,
+func total(open []Suspense) (sum ledger.Money) {
+	for _, s := range open {
+		sum += s.Fen
+	}
+	return sum
+}
+
+func (d *decision) entry(c *Case, name string, part Suspense) (ledger.Entry, error) {
+	e := clearing.Event{Day: d.today, Amount: part.Fen, Order: part.Ref, Refund: c.refund(), Case: c.ID, BankRef: c.BankRef,
 		Maker: c.Maker, Checker: d.Who}
 	if m, ok := d.dir.Merchant(c.Channel, c.MerchantNo); ok {
 		e.Merchant = m
@@ -182,7 +206,7 @@ func (d *decision) entry(c *Case, name string, amount ledger.Money) (ledger.Entr
 	detail, _, _ := strings.Cut(c.Reason, " ")
 	e.Owner, e.Settlement = detail, detail
 	if c.Code == F7 {
-		e.Amount, e.Fee = 0, amount
+		e.Amount, e.Fee = 0, part.Fen
 	}
 	if strings.HasSuffix(name, "E37") {
 		e.Cashier = "HIS"
@@ -194,53 +218,87 @@ func (d *decision) entry(c *Case, name string, amount ledger.Money) (ledger.Entr
 	return out, nil
 }
 
-// suspense is where the open amount of a case rests (spec/accounting.md 3.5): by
-// case on 1221, 2241 and 1222, by order on 2204, by refund on 2205, by bank
-// reference on 2243. A case of two hospitals carries on both.
-func suspense(ctx context.Context, tx pgx.Tx, dir *clearing.Directory, c *Case) ([]Suspense, error) {
-	type place struct {
-		account ledger.Account
-		ref     string
-	}
-	var places []place
+// place is where an open amount of a case may rest.
+type place struct {
+	account ledger.Account
+	ref     string
+}
+
+// places lists where the open amount of a case rests (spec/accounting.md 3.5): by
+// case on 1221, 2241 and 1222, by order on 2204, by refund on 2205, by settlement
+// on 1124, by bank reference on 2243. A case of several legs rests with each.
+func (c *Case) places(ctx context.Context, tx pgx.Tx, dir *clearing.Directory) ([]place, error) {
+	var out []place
 	for i := range dir.Hospitals {
 		h := dir.Hospitals[i].Code
 		if h == c.Hospital || c.Code == F9 {
-			places = append(places, place{clearing.Short(h), c.ID}, place{clearing.Long(h), c.ID}, place{clearing.Dispute(h), c.ID})
+			out = append(out, place{clearing.Short(h), c.ID}, place{clearing.Long(h), c.ID}, place{clearing.Dispute(h), c.ID})
 		}
 	}
+	m, ok := dir.Merchant(c.Channel, c.MerchantNo)
 	switch c.Code {
+	case F9, F12:
+		return c.placesOfLegs(ctx, tx, dir, out)
 	case F2, I1, Backfill, PaidTwice, Phantom, I7, I8, I5, Restated:
 		if c.Kind == channels.Pay {
-			places = append(places, place{clearing.AwaitingHIS(c.Hospital), c.OrderNo})
-		}
-	}
-	switch c.Code {
-	case F4, F6, I4, I6, Backfill, Phantom, Restated:
-		if m, ok := dir.Merchant(c.Channel, c.MerchantNo); ok && c.Kind != channels.Pay {
-			places = append(places, place{clearing.RefundOwed(m), c.refund()})
+			out = append(out, place{clearing.AwaitingHIS(c.Hospital), c.OrderNo})
 		}
 	case BankMissing, BankShort:
-		if m, ok := dir.Merchant(c.Channel, c.MerchantNo); ok {
-			places = append(places, place{clearing.Withdrawn(m), settlementRef(m, c.Day)})
+		if ok {
+			out = append(out, place{clearing.Withdrawn(m), settlementRef(m, c.Day)})
 		}
 	case BankUnidentified, BankOver:
 		for i := range dir.Banks {
 			if dir.Banks[i].Hospital == c.Hospital {
-				places = append(places, place{clearing.Unidentified(&dir.Banks[i]), c.BankRef})
+				out = append(out, place{clearing.Unidentified(&dir.Banks[i]), c.BankRef})
 			}
 		}
 	}
-	var out []Suspense
-	for _, p := range places {
+	switch c.Code {
+	case F4, F6, I4, I6, Backfill, Phantom, Restated:
+		if ok && c.Kind != channels.Pay {
+			out = append(out, place{clearing.RefundOwed(m), c.refund()})
+		}
+	}
+	return out, nil
+}
+
+// placesOfLegs adds where each leg of the case would rest by its own code.
+func (c *Case) placesOfLegs(ctx context.Context, tx pgx.Tx, dir *clearing.Directory, out []place) ([]place, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT `+legColumns+`
+		FROM recon_legs WHERE case_id = $1 AND case_id <> '' ORDER BY hospital, order_no, refund_no`, c.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read the legs of %s: %w", c.ID, err)
+	}
+	err = scanLegs(rows, func(r *legRow) error {
+		m, ok := dir.Merchant(r.Channel, r.MerchantNo)
+		switch {
+		case r.Kind == channels.Pay && c.Code == F12:
+			out = append(out, place{clearing.AwaitingHIS(r.Hospital), r.OrderNo})
+		case r.Kind == channels.Refund && c.Code == F9 && ok:
+			out = append(out, place{clearing.RefundOwed(m), r.RefundNo})
+		}
+		return nil
+	})
+	return out, err
+}
+
+// suspense is what rests at the places of a case; zero where nothing does.
+func suspense(ctx context.Context, tx pgx.Tx, dir *clearing.Directory, c *Case) ([]Suspense, error) {
+	places, err := c.places(ctx, tx, dir)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]Suspense, len(places))
+	for i, p := range places {
+		out[i] = Suspense{Account: p.account, Ref: p.ref}
 		items, err := ledger.OpenItems(ctx, tx, p.account.ID(), p.ref)
 		if err != nil {
 			return nil, fmt.Errorf("read the suspense of %s: %w", c.ID, err)
 		}
 		for _, item := range items {
-			if item.Amount() != 0 {
-				out = append(out, Suspense{p.account, p.ref, item.Amount()})
-			}
+			out[i].Fen += item.Amount()
 		}
 	}
 	return out, nil
@@ -273,7 +331,7 @@ func (s suspenses) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// afterPosting is what is left of the open amounts once the entries are posted.
+// afterPosting is what rests at the places once the entries are posted.
 func afterPosting(open []Suspense, entries []ledger.Entry) suspenses {
 	var left suspenses
 	for _, s := range open {

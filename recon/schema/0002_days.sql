@@ -33,6 +33,8 @@ CREATE INDEX recon_legs_open ON recon_legs (hospital) WHERE open;
 
 CREATE INDEX recon_legs_touched ON recon_legs (hospital, touched) WHERE touched <> day;
 
+CREATE INDEX recon_legs_case ON recon_legs (case_id) WHERE case_id <> '';
+
 -- A run of one hospital's day, published as a whole and never changed.
 CREATE TABLE recon_runs (
   hospital     TEXT NOT NULL,
