@@ -42,6 +42,7 @@ type hospitalRun struct {
 	rules     *Rules
 	run       int
 	trade     bool // HIS, platform and channel are compared
+	matched   bool
 	changed   []versionKey
 
 	carried []*legRow
@@ -104,11 +105,13 @@ func (e *Engine) Run(ctx context.Context, day ledger.Day) (*Day, error) {
 // the other half of a payment found there: a case of two hospitals is judged with
 // both halves on the table.
 func (e *Engine) matchAll(ctx context.Context, dir *clearing.Directory, runs []*hospitalRun) ([]*hospitalRun, error) {
-	for n := 0; n < len(runs); n++ {
-		h := runs[n]
-		if !h.trade {
-			continue
+	for {
+		n := slices.IndexFunc(runs, func(h *hospitalRun) bool { return h.trade && !h.matched })
+		if n < 0 {
+			return runs, nil
 		}
+		h := runs[n]
+		h.matched = true
 		if err := h.finish(ctx); err != nil {
 			return nil, fmt.Errorf("match %s on %s: %w", h.hospital.Code, h.day, err)
 		}
@@ -118,26 +121,20 @@ func (e *Engine) matchAll(ctx context.Context, dir *clearing.Directory, runs []*
 		}
 		for _, code := range others {
 			at := slices.IndexFunc(runs, func(r *hospitalRun) bool { return r.hospital.Code == code })
-			if at >= 0 && (runs[at].trade || at <= n) {
-				continue
+			if at < 0 {
+				hospital, ok := dir.Hospital(code)
+				if !ok {
+					continue
+				}
+				other, err := e.prepare(ctx, dir, hospital, h.day)
+				if err != nil {
+					return nil, err
+				}
+				at, runs = len(runs), append(runs, other)
 			}
-			if at >= 0 {
-				runs[at].trade = true // only its bank pair had changed
-				continue
-			}
-			hospital, ok := dir.Hospital(code)
-			if !ok {
-				continue
-			}
-			other, err := e.prepare(ctx, dir, hospital, h.day)
-			if err != nil {
-				return nil, err
-			}
-			other.trade = true
-			runs = append(runs, other)
+			runs[at].trade = true // whatever changed of its own inputs
 		}
 	}
-	return runs, nil
 }
 
 // otherHalves names the hospitals in whose open legs of the day stands an order
@@ -360,6 +357,8 @@ func (h *hospitalRun) takeOrder(ctx context.Context, legs []*Leg, priors []*legR
 			// Open as before.
 		case leg.Code == I2 || leg.Code == I4 && leg.RefundNo == "":
 			h.loose = append(h.loose, leg)
+		case leg.row != nil && leg.row.CaseID != "":
+			h.held = append(h.held, leg) // its case goes with it
 		case leg.Code == Match || leg.Code == NetZero || leg.Code == None:
 			if err := h.settle(ctx, leg); err != nil {
 				return err
@@ -459,9 +458,6 @@ func (h *hospitalRun) forgetMerged(before []*Leg) {
 // the way, each with its journals.
 func (h *hospitalRun) settle(ctx context.Context, leg *Leg) error {
 	h.count(leg)
-	if leg.Code == NetZero {
-		h.netzero.add(leg.Kind, leg.held(Platform))
-	}
 	c, err := h.changeOf(leg)
 	if err != nil {
 		return err
