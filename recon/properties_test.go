@@ -273,7 +273,7 @@ func restsOn(c *recon.Case) (account string, fen ledger.Money) {
 		if pay {
 			return "2204." + mode, *c.ChannelFen
 		}
-	case recon.F3, recon.F5:
+	case recon.F3, recon.F5, recon.Restated:
 		return "1221." + mode, -c.Amount
 	case recon.UnknownDebit:
 		return "1221." + mode, -c.Amount

@@ -230,6 +230,9 @@ func (s *Stats) Proof() ledger.Money {
 // day only. A leg whose channel row stands under another number of the hospital
 // (F9) counts there on the channel's side, and both proofs show it.
 func (h *hospitalRun) count(leg *Leg) {
+	if leg.Code == NetZero {
+		h.netzero.add(leg.Kind, leg.held(Platform))
+	}
 	home := h.statsOf(leg.Channel, leg.MerchantNo)
 	far := home
 	if leg.bill != nil {
