@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -114,7 +115,14 @@ func (b *bench) openReference(ctx context.Context) error {
 	if b.owner, err = db.Open(ctx, to, db.Owner); err != nil {
 		return err
 	}
-	if b.naive, err = db.Open(ctx, to+"&pool_max_conns="+strconv.Itoa(b.size.callers), db.App); err != nil {
+	each, err := url.Parse(to)
+	if err != nil {
+		return err
+	}
+	settings := each.Query()
+	settings.Set("pool_max_conns", strconv.Itoa(b.size.callers))
+	each.RawQuery = settings.Encode()
+	if b.naive, err = db.Open(ctx, each.String(), db.App); err != nil {
 		return err
 	}
 	if b.pgbench = b.findPgbench(ctx); b.pgbench == "" {
