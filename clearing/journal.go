@@ -93,7 +93,7 @@ func compose(e Event, steps []step) (ledger.Entry, error) {
 	for _, s := range steps {
 		e.Amount = s.amount
 		id := variant(s.id, &e)
-		of, err := writeJournal(id, &e)
+		of, err := Journal(id, e)
 		if err != nil {
 			return ledger.Entry{}, err
 		}

@@ -26,6 +26,7 @@ type Settlement struct {
 	Fee                           ledger.Money // billed − returned
 	Expected                      ledger.Money
 	Arrived                       ledger.Money // before this run and in it
+	Returned                      ledger.Money // 提现退票: back in the channel's balance
 	Carried                       bool
 	Code                          Code
 	Credits                       []BankLine
@@ -35,7 +36,7 @@ type Settlement struct {
 }
 
 // open is what has not arrived yet.
-func (s *Settlement) open() ledger.Money { return s.Expected - s.Arrived }
+func (s *Settlement) open() ledger.Money { return s.Expected - s.Arrived - s.Returned }
 
 // BankItem is the verdict on a bank line that is no plain settlement, or on a
 // settlement that is short, over or missing.
@@ -207,7 +208,7 @@ func (s *Settlement) judge(r BankRules) *BankItem {
 		item.Ref = s.Credits[len(s.Credits)-1].Ref
 	}
 	switch {
-	case s.Expected <= 0 || s.Arrived == s.Expected:
+	case s.Expected <= 0 || s.open() == 0:
 		return nil
 	case s.Arrived > s.Expected:
 		item.Code = BankOver
@@ -230,7 +231,7 @@ func (s *Settlement) effects() Effects {
 	if s.Mode == "B" {
 		leave, arrive, short = "J26a", "J26b", "E27b"
 	}
-	e := Effects{effect(leave, max(s.Expected, 0), s.Fee)}
+	e := Effects{effect(leave, max(s.Expected, 0), s.Fee), effect("J28d", s.Returned, 0)}
 	switch {
 	case s.Arrived == 0:
 	case s.Arrived < s.Expected:

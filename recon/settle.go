@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/clearing"
 	"github.com/clearward/clearward/ledger"
 )
@@ -51,6 +52,7 @@ type settlementState struct {
 	Expected ledger.Money
 	Fee      ledger.Money
 	Arrived  ledger.Money
+	Returned ledger.Money
 	Refs     []string
 	Code     Code
 }
@@ -116,6 +118,7 @@ func (h *hospitalRun) settlementOf(r *legRow) (*Settlement, error) {
 	}
 	s := h.newSettlement(m, r.Day)
 	s.Account, s.Due, s.Expected, s.Fee, s.Arrived, s.Code = state.Account, state.Due, state.Expected, state.Fee, state.Arrived, state.Code
+	s.Returned = state.Returned
 	s.Carried, s.refs, s.row, s.before = true, state.Refs, r, state.Arrived
 	return s, nil
 }
@@ -166,6 +169,10 @@ func (h *hospitalRun) runAccount(ctx context.Context, tx pgx.Tx, p *publication,
 			due = append(due, s)
 		}
 	}
+	returned, err := h.returns(ctx, tx, due)
+	if err != nil {
+		return err
+	}
 	free := lines[:0]
 	for _, l := range lines {
 		if !taken[l.Ref] {
@@ -179,11 +186,33 @@ func (h *hospitalRun) runAccount(ctx context.Context, tx pgx.Tx, p *publication,
 		if st := h.bank.stats[MerchantKey{s.Channel, s.MerchantNo}]; st != nil && !s.Carried {
 			st.Arrived, st.BankRefs = s.Arrived, s.allRefs()
 		}
-		if !s.Carried || len(s.Credits) > 0 || s.Code != "" {
+		if !s.Carried || len(s.Credits) > 0 || s.Code != "" || returned[s] {
 			h.bank.touched = append(h.bank.touched, s)
 		}
 	}
 	return h.addBankItems(ctx, tx, p, bank, items)
+}
+
+// returns finds withdrawals that came back to the channel (提现退票): the balance
+// is whole again, and the settlement waits for nothing more.
+func (h *hospitalRun) returns(ctx context.Context, tx pgx.Tx, due []*Settlement) (map[*Settlement]bool, error) {
+	found := map[*Settlement]bool{}
+	for _, m := range h.merchants {
+		lines, err := FundLines(ctx, tx, h.hospital.Code, m.Channel, m.No, h.day)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range lines {
+			at := slices.IndexFunc(due, func(s *Settlement) bool {
+				return s.Carried && s.Channel == m.Channel && s.MerchantNo == m.No && s.open() == l.Amount
+			})
+			if l.Kind == channels.FundWithdrawalReturn && at >= 0 {
+				due[at].Returned += l.Amount
+				found[due[at]] = true
+			}
+		}
+	}
+	return found, nil
 }
 
 // allRefs are the references of every credit that met the settlement.
@@ -414,12 +443,12 @@ func (p *publication) settled(m *clearing.Merchant, s *Settlement, row, old *leg
 	h := p.h
 	refs := s.allRefs()
 	text, err := json.Marshal(settlementState{Account: s.Account, Due: s.Due, Expected: s.Expected, Fee: s.Fee,
-		Arrived: s.Arrived, Refs: refs, Code: s.Code})
+		Arrived: s.Arrived, Returned: s.Returned, Refs: refs, Code: s.Code})
 	if err != nil {
 		return nil, err
 	}
 	row.text, row.Touched = string(text), h.day
-	row.Code, row.D = s.Code, s.Arrived-s.Expected
+	row.Code, row.D = s.Code, -s.open()
 	row.Open = s.open() > 0
 	row.Settled = s.Arrived > 0 && s.Arrived >= s.Expected
 	row.Effects = s.effects()

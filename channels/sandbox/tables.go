@@ -290,8 +290,6 @@ func (g *generator) appendTime(b []byte, at int) []byte {
 	return append(b, ' ', byte('0'+h/10), byte('0'+h%10), ':', byte('0'+m/10), byte('0'+m%10), ':', byte('0'+s/10), byte('0'+s%10))
 }
 
-func (g *generator) timeText(at int) string { return string(g.appendTime(nil, at)) }
-
 // gbk is a text in the encoding of Alipay's files. Only the constant texts of
 // this package are turned, all of which GBK has.
 func gbk(text string) []byte {
