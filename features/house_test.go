@@ -136,7 +136,7 @@ func (h *house) open(ctx context.Context) (*api.Server, error) {
 	if h.server != nil {
 		return h.server, nil
 	}
-	s, err := openAt(context.WithoutCancel(ctx), filepath.Join(h.dir, "data"))
+	s, err := openAt(context.WithoutCancel(ctx), filepath.Join(h.dir, "data"), now)
 	if err != nil {
 		return nil, fmt.Errorf("open the program: %w", err)
 	}
@@ -146,8 +146,8 @@ func (h *house) open(ctx context.Context) (*api.Server, error) {
 
 // openAt opens the program on a data directory, with a database and a broker of
 // its own.
-func openAt(ctx context.Context, dir string) (*api.Server, error) {
-	return api.Open(ctx, api.Config{Local: local.Config{DataDir: dir}, Now: now})
+func openAt(ctx context.Context, dir string, clock func() time.Time) (*api.Server, error) {
+	return api.Open(ctx, api.Config{Local: local.Config{DataDir: dir}, Now: clock})
 }
 
 // empty is a data directory in which the program was opened and closed again.
@@ -166,7 +166,7 @@ func begin(ctx context.Context, to string) error {
 			return
 		}
 		var s *api.Server
-		if s, empty.err = openAt(ctx, filepath.Join(empty.dir, "data")); empty.err == nil {
+		if s, empty.err = openAt(ctx, filepath.Join(empty.dir, "data"), now); empty.err == nil {
 			empty.err = s.Close()
 		}
 	})
