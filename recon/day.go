@@ -48,6 +48,7 @@ type hospitalRun struct {
 	carried []*legRow
 	crossed []*legRow
 	rows    map[legKeyRow]*legRow // carried rows by key, whatever their day
+	carry   carry
 	settled map[settleDay]bool
 	cash    []Line
 	stats   map[MerchantKey]*Stats
@@ -256,6 +257,7 @@ func (h *hospitalRun) setRules(published map[ledger.Day]bool) {
 	for _, r := range append(slices.Clone(h.carried), h.crossed...) {
 		h.rows[r.legKeyRow] = r
 	}
+	h.carry = newCarry(slices.Concat(h.carried, h.crossed))
 }
 
 // match streams the day: every order's lines are matched by themselves; legs that
@@ -290,6 +292,7 @@ func (h *hospitalRun) match(ctx context.Context) error {
 	before := slices.Concat(h.held, h.loose)
 	h.held, h.loose = orphans.resolve(h.rules, paid), nil
 	h.forgetMerged(before)
+	h.held = append(h.held, h.carry.forsaken()...)
 	for _, leg := range h.held {
 		if len(leg.Dups) > 0 && !slices.Contains(h.dups, leg) {
 			h.dups = append(h.dups, leg)
@@ -317,7 +320,9 @@ func (h *hospitalRun) takeLoose(ctx context.Context, lines []Line, priors []*leg
 			continue
 		}
 		legs := matchOrder(h.rules, lines[i:i+1])
-		h.adopt(legs, priors)
+		if err := h.adopt(ctx, legs, priors); err != nil {
+			return err
+		}
 		for _, leg := range legs {
 			if l.Side == HIS {
 				h.loose = append(h.loose, leg)
@@ -347,7 +352,9 @@ func (h *hospitalRun) repeats(l *Line) bool {
 }
 
 func (h *hospitalRun) takeOrder(ctx context.Context, legs []*Leg, priors []*legRow) error {
-	h.adopt(legs, priors)
+	if err := h.adopt(ctx, legs, priors); err != nil {
+		return err
+	}
 	for _, leg := range legs {
 		if len(leg.Dups) > 0 {
 			h.dups = append(h.dups, leg)
@@ -379,26 +386,30 @@ func (leg *Leg) unchanged() bool {
 
 // adopt gives each leg its merchant number, where only HIS knows it, and the row
 // that an earlier run stored of it.
-func (h *hospitalRun) adopt(legs []*Leg, priors []*legRow) {
+func (h *hospitalRun) adopt(ctx context.Context, legs []*Leg, priors []*legRow) error {
 	for _, leg := range legs {
 		if leg.MerchantNo == "" {
 			leg.Channel, leg.MerchantNo = h.defaultNumber(leg.Channel)
 		}
 		k := leg.rowKey()
-		for i, r := range priors {
-			if r != nil && r.legKeyRow == k {
-				leg.row, priors[i] = r, nil
-			}
-		}
-		if leg.row != nil || !leg.Carried {
+		leg.claim(priors, k)
+		if !leg.Carried {
 			continue
 		}
 		for key, r := range h.rows {
-			if key.OrderNo == k.OrderNo && key.Kind == k.Kind && key.RefundNo == k.RefundNo {
+			if leg.row == nil && key.OrderNo == k.OrderNo && key.Kind == k.Kind && key.RefundNo == k.RefundNo {
 				leg.row, leg.Day = r, r.Day
+				leg.claim(priors, key) // told by this day first, by another's lines since
 			}
 		}
+		if leg.row == nil && k.Day != h.day {
+			if err := h.stands(ctx, leg); err != nil {
+				return err
+			}
+		}
+		h.carry.follow(leg)
 	}
+	return nil
 }
 
 // defaultNumber is the first merchant number that the hospital has at a channel.
@@ -425,8 +436,7 @@ func (h *hospitalRun) vanished(ctx context.Context, priors []*legRow) error {
 		if r == nil || r.Code == None {
 			continue
 		}
-		leg := &Leg{Kind: r.Kind, Hospital: r.Hospital, Channel: r.Channel, MerchantNo: r.MerchantNo,
-			OrderNo: r.OrderNo, RefundNo: r.RefundNo, Day: r.Day, row: r}
+		leg := r.gone(nil)
 		if r.CaseID != "" {
 			h.held = append(h.held, leg)
 			continue
@@ -448,8 +458,8 @@ func (h *hospitalRun) forgetMerged(before []*Leg) {
 	}
 	for _, leg := range before {
 		if !kept[leg] && leg.row != nil {
-			h.held = append(h.held, &Leg{Kind: leg.Kind, Hospital: leg.Hospital, Channel: leg.Channel, MerchantNo: leg.MerchantNo,
-				OrderNo: leg.row.OrderNo, RefundNo: leg.row.RefundNo, Day: leg.row.Day, row: leg.row})
+			h.held = append(h.held, leg.row.gone(leg.into))
+			h.carry.kept[leg.row.legKeyRow] = true
 		}
 	}
 }

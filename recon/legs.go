@@ -1,12 +1,14 @@
 package recon
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"iter"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -43,8 +45,9 @@ type legRow struct {
 	MerchantNo string
 	Code       Code
 	CaseID     string
-	D, Before  ledger.Money
-	Touched    ledger.Day
+	D          ledger.Money
+	First      ledger.Day // of the days of its lines
+	Last       ledger.Day
 	Open       bool
 	Decided    bool // by a person: the row of HIS that follows it is expected and changes nothing
 	Settled    bool
@@ -55,14 +58,14 @@ type legRow struct {
 }
 
 const legColumns = `hospital, day, order_no, kind, refund_no, channel, merchant_no, code, case_id,
-			d_fen, before_fen, touched, open, decided, settled, effects, proved_fen, lines`
+			d_fen, first_day, last_day, open, decided, settled, effects, proved_fen, lines`
 
 func scanLegs(rows pgx.Rows, take func(*legRow) error) error {
 	var r legRow
 	var effects string
 	_, err := pgx.ForEachRow(rows, []any{
 		&r.Hospital, &r.Day, &r.OrderNo, &r.Kind, &r.RefundNo, &r.Channel, &r.MerchantNo, &r.Code, &r.CaseID,
-		&r.D, &r.Before, &r.Touched, &r.Open, &r.Decided, &r.Settled, &effects, &r.Proved, &r.text,
+		&r.D, &r.First, &r.Last, &r.Open, &r.Decided, &r.Settled, &effects, &r.Proved, &r.text,
 	}, func() (err error) {
 		row := r
 		if row.Effects, err = parseEffects(effects); err != nil {
@@ -82,13 +85,14 @@ func scanLegs(rows pgx.Rows, take func(*legRow) error) error {
 	return nil
 }
 
-// readCarried returns the legs of other days that are open, or that the run of
-// this day has changed before: the carry-in of stage S3.
+// readCarried returns the legs of other days that are open, or that have lines of
+// this day: the carry-in of stage S3.
 func readCarried(ctx context.Context, tx pgx.Tx, hospital string, day ledger.Day) ([]*legRow, error) {
 	var out []*legRow
 	for _, query := range []string{
-		`SELECT ` + legColumns + ` FROM recon_legs WHERE hospital = $1 AND open AND day <> $2 AND touched <> $2`,
-		`SELECT ` + legColumns + ` FROM recon_legs WHERE hospital = $1 AND touched = $2 AND touched <> day`,
+		`SELECT ` + legColumns + ` FROM recon_legs WHERE hospital = $1 AND open AND day <> $2`,
+		`SELECT ` + legColumns + ` FROM recon_legs
+			WHERE hospital = $1 AND NOT open AND day <> $2 AND first_day <> last_day AND first_day <= $2 AND last_day >= $2`,
 	} {
 		rows, err := tx.Query(ctx, query, hospital, day)
 		if err != nil {
@@ -110,7 +114,7 @@ func readCrossed(ctx context.Context, tx pgx.Tx, hospital string, day ledger.Day
 	rows, err := tx.Query(ctx, `
 		SELECT `+legColumns+`
 		FROM recon_legs
-		WHERE hospital = $1 AND day = $2 AND touched <> day`, hospital, day)
+		WHERE hospital = $1 AND day = $2 AND first_day <> last_day`, hospital, day)
 	if err != nil {
 		return nil, fmt.Errorf("read crossed legs: %w", err)
 	}
@@ -169,18 +173,21 @@ func (leg *Leg) rowKey() legKeyRow {
 // legColumnsOf turns rows into the arrays of the set statements.
 type legArrays struct {
 	hospital, order, kind, refund, channel, merchant, code, caseID, effects, lines []string
-	day, touched                                                                   []int32
-	d, before, proved                                                              []int64
+	day, first, last                                                               []int32
+	d, proved                                                                      []int64
 	open, decided, settled                                                         []bool
 }
 
 func (a *legArrays) add(r *legRow) {
+	if r.First == 0 {
+		r.First, r.Last = r.Day, r.Day
+	}
 	a.hospital, a.day = append(a.hospital, r.Hospital), append(a.day, int32(r.Day))
 	a.order, a.kind = append(a.order, r.OrderNo), append(a.kind, string(r.Kind))
 	a.refund, a.channel = append(a.refund, r.RefundNo), append(a.channel, r.Channel)
 	a.merchant, a.code = append(a.merchant, r.MerchantNo), append(a.code, string(r.Code))
 	a.caseID, a.d = append(a.caseID, r.CaseID), append(a.d, int64(r.D))
-	a.before, a.touched = append(a.before, int64(r.Before)), append(a.touched, int32(r.Touched))
+	a.first, a.last = append(a.first, int32(r.First)), append(a.last, int32(r.Last))
 	a.open, a.decided, a.settled = append(a.open, r.Open), append(a.decided, r.Decided), append(a.settled, r.Settled)
 	a.effects, a.proved = append(a.effects, r.Effects.String()), append(a.proved, int64(r.Proved))
 	a.lines = append(a.lines, r.text)
@@ -188,36 +195,50 @@ func (a *legArrays) add(r *legRow) {
 
 func (a *legArrays) args() []any {
 	return []any{a.hospital, a.day, a.order, a.kind, a.refund, a.channel, a.merchant, a.code, a.caseID,
-		a.d, a.before, a.touched, a.open, a.decided, a.settled, a.effects, a.proved, a.lines}
+		a.d, a.first, a.last, a.open, a.decided, a.settled, a.effects, a.proved, a.lines}
 }
 
 const insertLegs = `
 	INSERT INTO recon_legs (` + legColumns + `)
 	SELECT hospital, day, order_no, kind, refund_no, channel, merchant_no, code, case_id,
-		d_fen, before_fen, touched, open, decided, settled, effects, proved_fen, lines
+		d_fen, first_day, last_day, open, decided, settled, effects, proved_fen, lines
 	FROM unnest($1::TEXT[], $2::INT4[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[],
-		$10::INT8[], $11::INT8[], $12::INT4[], $13::BOOL[], $14::BOOL[], $15::BOOL[], $16::TEXT[], $17::INT8[], $18::TEXT[])
+		$10::INT8[], $11::INT4[], $12::INT4[], $13::BOOL[], $14::BOOL[], $15::BOOL[], $16::TEXT[], $17::INT8[], $18::TEXT[])
 		AS new(` + legColumns + `)`
 
 // updateLegs is a compare-and-set on the effects that stood when the run read them.
 const updateLegs = `
 	UPDATE recon_legs AS l
 	SET channel = new.channel, merchant_no = new.merchant_no, code = new.code, case_id = new.case_id,
-		d_fen = new.d_fen, before_fen = new.before_fen, touched = new.touched, open = new.open, decided = new.decided, settled = new.settled,
+		d_fen = new.d_fen, first_day = new.first_day, last_day = new.last_day, open = new.open, decided = new.decided, settled = new.settled,
 		effects = new.effects, proved_fen = new.proved_fen, lines = new.lines
 	FROM unnest($1::TEXT[], $2::INT4[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[],
-		$10::INT8[], $11::INT8[], $12::INT4[], $13::BOOL[], $14::BOOL[], $15::BOOL[], $16::TEXT[], $17::INT8[], $18::TEXT[], $19::TEXT[])
+		$10::INT8[], $11::INT4[], $12::INT4[], $13::BOOL[], $14::BOOL[], $15::BOOL[], $16::TEXT[], $17::INT8[], $18::TEXT[], $19::TEXT[])
 		AS new(` + legColumns + `, old_effects)
 	WHERE l.hospital = new.hospital AND l.day = new.day AND l.order_no = new.order_no AND l.kind = new.kind
 		AND l.refund_no = new.refund_no AND l.effects = new.old_effects`
 
-// keepLines stores the lines of a leg that is open, listed or crossed a day.
-func keepLines(lines []Line) (string, error) {
+// spans says whether lines of the day are among the row's.
+func (r *legRow) spans(day ledger.Day) bool { return r.First <= day && day <= r.Last }
+
+// keep stores the lines of a leg that is open, listed or crossed a day, in an
+// order of their own, so that the same lines are the same text.
+func (r *legRow) keep(lines ...Line) error {
+	lines = slices.Clone(lines)
+	slices.SortStableFunc(lines, func(a, b Line) int {
+		return cmp.Or(cmp.Compare(a.Side, b.Side), cmp.Compare(a.Day, b.Day), cmp.Compare(a.File, b.File), cmp.Compare(a.Row, b.Row))
+	})
+	lines = slices.CompactFunc(lines, func(a, b Line) bool { return a.id() == b.id() })
+	r.First, r.Last = r.Day, r.Day
+	for i := range lines {
+		r.First, r.Last = min(r.First, lines[i].Day), max(r.Last, lines[i].Day)
+	}
 	text, err := json.Marshal(lines)
 	if err != nil {
-		return "", fmt.Errorf("recon: keep lines: %w", err)
+		return fmt.Errorf("recon: keep lines: %w", err)
 	}
-	return string(text), nil
+	r.text = string(text)
+	return nil
 }
 
 // all yields the leg and the other legs of its case.

@@ -38,6 +38,8 @@ type Leg struct {
 	Swept      bool         // the refund is still being processed by the channel
 	Note       string       // what a person needs beside the code: candidates, the other number, ...
 	Members    []*Leg       // F12: the other legs of the case
+	keep       []Line       // of a leg that is gone: lines that its day needs when it runs again
+	into       *Leg         // the leg that has taken this one in
 	under      Code         // RESTATED: the verdict that the lines have now
 	platform   *Line
 	bill       *Line

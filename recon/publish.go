@@ -37,14 +37,10 @@ func (h *hospitalRun) changeOf(leg *Leg) (*change, error) {
 		effects, proved = leg.effects()
 	}
 	row := &legRow{legKeyRow: leg.rowKey(), Channel: leg.Channel, MerchantNo: leg.MerchantNo, Code: leg.Code,
-		D: leg.D, Touched: h.day, Effects: effects, Proved: proved}
+		D: leg.D, Effects: effects, Proved: proved}
 	old := leg.row
 	if old != nil {
 		row.legKeyRow = old.legKeyRow
-		row.Before = old.Before
-		if old.Touched != h.day {
-			row.Before = old.D
-		}
 		if old.Code.Exception() && !old.Open || old.Decided && old.Code == leg.Code {
 			h.prove(old)
 			return nil, nil
@@ -57,9 +53,8 @@ func (h *hospitalRun) changeOf(leg *Leg) (*change, error) {
 	if leg.Code.Exception() {
 		row.CaseID = leg.theCase()
 	}
-	var err error
-	if row.Open || leg.Code == F10 || leg.Code == Sweep || leg.Carried {
-		if row.text, err = keepLines(leg.Lines); err != nil {
+	if row.Open || leg.Code == F10 || leg.Code == Sweep || leg.Carried || len(leg.keep) > 0 {
+		if err := row.keep(append(slices.Clone(leg.Lines), leg.keep...)...); err != nil {
 			return nil, err
 		}
 	}
@@ -73,7 +68,7 @@ func (h *hospitalRun) changeOf(leg *Leg) (*change, error) {
 func (h *hospitalRun) followed(leg *Leg, row, old *legRow) (c *change, err error) {
 	row.Code, row.Channel, row.MerchantNo, row.CaseID = old.Code, old.Channel, old.MerchantNo, old.CaseID
 	row.Effects, row.Proved = old.Effects, old.Proved
-	if row.text, err = keepLines(leg.Lines); err != nil {
+	if err = row.keep(leg.Lines...); err != nil {
 		return nil, err
 	}
 	h.prove(row)

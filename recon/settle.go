@@ -300,7 +300,7 @@ func (h *hospitalRun) addBankItems(ctx context.Context, tx pgx.Tx, p *publicatio
 			continue
 		}
 		row := &legRow{legKeyRow: key, Channel: item.Channel, MerchantNo: item.MerchantNo, Code: item.Code, D: item.Amount,
-			Touched: h.day, Open: item.Code.Exception() && len(item.Effects) > 0, Effects: item.Effects, text: "bank"}
+			Open: item.Code.Exception() && len(item.Effects) > 0, Effects: item.Effects, text: "bank"}
 		if item.Code.Exception() {
 			row.CaseID = key.caseID()
 		}
@@ -310,7 +310,7 @@ func (h *hospitalRun) addBankItems(ctx context.Context, tx pgx.Tx, p *publicatio
 		delete(old, item.Ref)
 	}
 	for ref, r := range old {
-		gone := &legRow{legKeyRow: r.legKeyRow, Channel: r.Channel, MerchantNo: r.MerchantNo, Touched: h.day}
+		gone := &legRow{legKeyRow: r.legKeyRow, Channel: r.Channel, MerchantNo: r.MerchantNo}
 		if r.CaseID != "" {
 			p.closed = append(p.closed, r.CaseID)
 		}
@@ -410,7 +410,7 @@ func (p *publication) settlement(ctx context.Context, b *ledger.Batch, m *cleari
 	if err != nil {
 		return nil, err
 	}
-	row := &legRow{legKeyRow: key, Channel: m.Channel, MerchantNo: m.No, Touched: h.day}
+	row := &legRow{legKeyRow: key, Channel: m.Channel, MerchantNo: m.No}
 	was := settlementState{}
 	if old != nil {
 		copied := *old
@@ -447,7 +447,7 @@ func (p *publication) settled(m *clearing.Merchant, s *Settlement, row, old *leg
 	if err != nil {
 		return nil, err
 	}
-	row.text, row.Touched = string(text), h.day
+	row.text = string(text)
 	row.Code, row.D = s.Code, -s.open()
 	row.Open = s.open() > 0
 	row.Settled = s.Arrived > 0 && s.Arrived >= s.Expected

@@ -278,17 +278,19 @@ func (h *hospitalRun) explain(leg *Leg, home, far *Stats, his, channel ledger.Mo
 	}
 }
 
-// before is what other days had left open of the leg when this day's lines came.
+// before is what other days had left open of the leg when this day's lines came:
+// as it was stored, or, where the run of this day is not the first to look at it,
+// what is left of the leg without them.
 func (leg *Leg) before(day ledger.Day, fresh ledger.Money) ledger.Money {
 	switch {
 	case leg.row == nil:
 		return 0
-	case leg.Day == day && leg.row.Touched != day:
-		return leg.D - fresh // another day's run has completed it
-	case leg.row.Touched == day:
-		return leg.row.Before
+	case !leg.row.spans(day):
+		return leg.row.D
+	case leg.Carried:
+		return leg.D - fresh
 	}
-	return leg.row.D
+	return 0
 }
 
 // lineCount is how many lines of this day the leg speaks of, repeated ones too.

@@ -60,7 +60,7 @@ func (o *Orphans) joinByTradeNo(r *Rules) {
 		if home == nil || home == leg || home.bill != nil || home.Kind != leg.Kind {
 			return false
 		}
-		home.bill = leg.bill
+		home.bill, leg.into = leg.bill, home
 		home.add(leg.bill)
 		home.Dups = append(home.Dups, leg.Dups...)
 		home.rejudge(r)
@@ -96,6 +96,7 @@ func (o *Orphans) joinByBill(r *Rules) {
 		if home == nil || row.Kind != channels.Pay || row.OrderNo != "" || home.Said[HIS].Present {
 			return false
 		}
+		loose.into = home
 		home.add(row)
 		home.Dups = append(home.Dups, loose.Dups...)
 		home.say(HIS, row.Amount)
@@ -240,7 +241,7 @@ func (c component) settle(gone map[*Leg]bool) {
 		rows = append(rows, "HIS "+h.row.BillNo)
 		host.add(h.row)
 		if h.loose != nil {
-			gone[h.loose] = true
+			gone[h.loose], h.loose.into = true, host
 			host.Dups = append(host.Dups, h.loose.Dups...)
 			host.D += h.loose.D
 		} else {

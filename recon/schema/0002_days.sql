@@ -17,8 +17,8 @@ CREATE TABLE recon_legs (
   code         TEXT NOT NULL,
   case_id      TEXT NOT NULL,
   d_fen        INT8 NOT NULL,
-  before_fen   INT8 NOT NULL, -- d before the run of day touched
-  touched      INT4 NOT NULL, -- the day of the run that last changed it
+  first_day    INT4 NOT NULL, -- of the days of its lines: runs of each of them look at it
+  last_day     INT4 NOT NULL,
   open         BOOL NOT NULL,
   decided      BOOL NOT NULL, -- a person has decided it; HIS's own correction is still to come
   settled      BOOL NOT NULL, -- released, and its money is in the hospital's account
@@ -31,7 +31,7 @@ CREATE TABLE recon_legs (
 
 CREATE INDEX recon_legs_open ON recon_legs (hospital) WHERE open;
 
-CREATE INDEX recon_legs_touched ON recon_legs (hospital, touched) WHERE touched <> day;
+CREATE INDEX recon_legs_crossed ON recon_legs (hospital, last_day) WHERE first_day <> last_day;
 
 CREATE INDEX recon_legs_case ON recon_legs (case_id) WHERE case_id <> '';
 
