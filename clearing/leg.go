@@ -104,13 +104,12 @@ func (l *Leg) digest(canon []byte) int64 {
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }
 
-// LegQuery names the legs to read: those of a merchant number's fund day, or
-// those of one hospital with these order numbers or these bill numbers.
+// LegQuery names the legs of a hospital to read: those of a fund day, or those
+// with these order numbers or these bill numbers.
 type LegQuery struct {
-	Hospital            string
-	Channel, MerchantNo string
-	Day                 ledger.Day
-	OrderNos, BillNos   []string
+	Hospital          string
+	Day               ledger.Day
+	OrderNos, BillNos []string
 }
 
 const legColumns = `, hospital, channel, merchant_no, order_no, trade_no, bill_no, biz_type, terminal, patient_ref,
@@ -130,7 +129,7 @@ const legsOf = `
 	) AS legs` + legOrder
 
 var (
-	legsOfDay    = fmt.Sprintf(legsOf, `channel = $2 AND merchant_no = $3 AND fund_day = $4`)
+	legsOfDay    = fmt.Sprintf(legsOf, `fund_day = $2`)
 	legsOfOrders = fmt.Sprintf(legsOf, `order_no = ANY($2::text[])`)
 	legsOfBills  = fmt.Sprintf(legsOf, `bill_no = ANY($2::text[])`)
 )
@@ -138,7 +137,7 @@ var (
 // StreamLegs reads the platform's legs one by one, sorted by the bytes of the
 // order number, then kind and refund number. The leg handed to emit is reused.
 func StreamLegs(ctx context.Context, tx pgx.Tx, q LegQuery, emit func(*Leg) error) error {
-	sql, args := legsOfDay, []any{q.Hospital, q.Channel, q.MerchantNo, q.Day}
+	sql, args := legsOfDay, []any{q.Hospital, q.Day}
 	switch {
 	case q.OrderNos != nil:
 		sql, args = legsOfOrders, []any{q.Hospital, q.OrderNos}

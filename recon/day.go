@@ -60,6 +60,7 @@ type hospitalRun struct {
 	loose   []*Leg
 	dups    []*Leg
 	netzero Total
+	zeroes  []*Item // payments of the 一正一负 list
 	done    int
 	intake  int // lines of this day that came in
 	told    int // of them, those that a leg speaks of
@@ -476,6 +477,17 @@ func (h *hospitalRun) settle(ctx context.Context, leg *Leg) error {
 		h.plain = append(h.plain, c)
 	}
 	return h.flush(ctx, 4096)
+}
+
+// listNetZero puts the payment of a pair on a list of its own, with who paid and
+// where: pairs that pile up there can hide a cash-out (套现).
+func (h *hospitalRun) listNetZero(leg *Leg) {
+	if leg.Kind != channels.Pay {
+		return
+	}
+	item := leg.item()
+	item.Note = join(item.Note, "payer "+leg.platform.Patient+", terminal "+leg.platform.Terminal)
+	h.zeroes = append(h.zeroes, item)
 }
 
 // flush hands the settled legs over once there are enough of them. They are

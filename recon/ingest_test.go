@@ -277,7 +277,7 @@ func TestBillsAreReadInTheOrderOfBytes(t *testing.T) {
 	var got []string
 	err := d.ReadTx(t.Context(), func(ctx context.Context, tx pgx.Tx) error {
 		got = nil
-		return recon.StreamBill(ctx, tx, "H1", channels.WeChat, "1900000109", day, func(l *recon.Line) error {
+		return recon.StreamBill(ctx, tx, "H1", day, func(l *recon.Line) error {
 			got = append(got, fmt.Sprintf("%s %s %d %d %s", l.Kind, l.OrderNo, l.Row, l.Amount, l.At.Format("15:04")))
 			return nil
 		})

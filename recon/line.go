@@ -36,6 +36,7 @@ type Line struct {
 	OrigBillNo string
 	CloseNo    string
 	Patient    string
+	Terminal   string       // platform: the device or entry at which it was paid
 	Amount     ledger.Money // order amount; refunds: the amount asked back
 	Settle     ledger.Money // what the channel settles or takes back
 	Fee        ledger.Money // channel: billed or returned; platform: accrued or given back

@@ -300,3 +300,24 @@ func TestNothingIsMissingWhileAFeedIsNotComplete(t *testing.T) {
 		t.Errorf("the bill is not fed: got %v", got)
 	}
 }
+
+// TestNetZeroPilesUp is scenario 80: five pairs of one payer at one cashier are
+// five lines on their list, no case, and one alarm.
+func TestNetZeroPilesUp(t *testing.T) {
+	fen := ledger.Money(2500)
+	day := &Day{}
+	for n := range 6 {
+		note := "payer P1, terminal WIN02"
+		if n == 5 {
+			note = "payer P2, terminal WIN02"
+		}
+		day.Items = append(day.Items, &Item{Code: NetZero, Hospital: "H1", OrderNo: fmt.Sprint("O", n), Platform: &fen, Note: note})
+	}
+	piles := day.NetZeroes()
+	if len(piles) != 2 || piles[0].Pairs != 5 || !piles[0].Alarm || piles[0].Fen != 5*fen || piles[1].Alarm {
+		t.Errorf("piles are %+v", piles)
+	}
+	if s := day.Sum(); s.Exceptions != 0 {
+		t.Errorf("%d exceptions", s.Exceptions)
+	}
+}

@@ -109,7 +109,7 @@ func (d *Day) writeJSON(w io.Writer) error {
 	}
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	return enc.Encode(map[string]any{"day": d.Day.String(), "sums": d.Sum(), "pairs": d.Slices, "proof": proofs, "runs": d.Runs, "items": items})
+	return enc.Encode(map[string]any{"day": d.Day.String(), "sums": d.Sum(), "pairs": d.Slices, "proof": proofs, "runs": d.Runs, "items": items, "net_zero": d.NetZeroes()})
 }
 
 // Difference is channel less HIS, rows that a suggestion ties taken in.
@@ -123,12 +123,12 @@ var tableWords = map[string]map[string]string{
 		"version": "版本", "waiting": "等待文件", "pays": "收款", "refunds": "退款撤销", "matched": "对平", "items": "差异与待办", "case": "差异单",
 		"long": "长款", "short": "短款", "none": "没有差异，全部对平。", "sum": "合计", "exceptions": "差异", "pending": "待核", "proof": "差额验证 渠道−医院",
 		"explained": "差异+待核 全部解释", "left": "未解释", "netzero": "一正一负", "scope": "范围外流水", "expected": "应到账", "arrived": "已到账",
-		"his": "医院", "platform": "平台", "channel": "渠道", "amount": "金额", "count": "笔", "run": "还没有对账：所需文件未齐。"},
+		"his": "医院", "platform": "平台", "channel": "渠道", "amount": "金额", "count": "笔", "alarm": "超过限额，请核查是否套现", "run": "还没有对账：所需文件未齐。"},
 	"en": {"title": "Reconciliation of", "pair": "pair", "INFO": "business platform↔HIS", "FUNDS": "funds channel↔platform", "BANK": "bank channel↔bank",
 		"version": "version", "waiting": "waiting for", "pays": "payments", "refunds": "refunds", "matched": "matched", "items": "Differences and what to watch", "case": "case",
 		"long": "long", "short": "short", "none": "No differences: everything is matched.", "sum": "Sum", "exceptions": "differences", "pending": "pending", "proof": "Proof channel − HIS",
 		"explained": "all explained by differences and pending", "left": "unexplained", "netzero": "pay and refund netting to zero", "scope": "bank lines out of scope", "expected": "expected", "arrived": "arrived",
-		"his": "HIS", "platform": "platform", "channel": "channel", "amount": "amount", "count": "", "run": "Not reconciled yet: the feeds are not complete."},
+		"his": "HIS", "platform": "platform", "channel": "channel", "amount": "amount", "count": "", "alarm": "over the limit: check for cash-out", "run": "Not reconciled yet: the feeds are not complete."},
 }
 
 func (d *Day) writeTable(w io.Writer, lang string) error {
@@ -146,6 +146,11 @@ func (d *Day) writeTable(w io.Writer, lang string) error {
 		t["long"], s.Long, s.LongFen, t["short"], s.Short, s.ShortFen, t["pending"], s.Pending, s.PendingFen)
 	for _, r := range d.Runs {
 		fmt.Fprintf(&b, "%s: %s %d %s · %s %d (%s)\n", r.Hospital, t["netzero"], r.NetZero, r.NetZeroFen, t["scope"], r.ScopeLines, r.ScopeFen)
+	}
+	for _, pile := range d.NetZeroes() {
+		if pile.Alarm {
+			fmt.Fprintf(&b, "%s: %s %d × %s, %s: %s\n", pile.Hospital, t["netzero"], pile.Pairs, pile.Fen, pile.Who, t["alarm"])
+		}
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -250,7 +250,7 @@ type publication struct {
 
 // publish proves the run and publishes it.
 func (h *hospitalRun) publish(ctx context.Context) error {
-	p := &publication{h: h}
+	p := &publication{h: h, items: h.zeroes}
 	for _, leg := range h.held {
 		h.count(leg)
 		if err := p.addLeg(leg); err != nil {

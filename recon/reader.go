@@ -30,33 +30,25 @@ func fileOf(ctx context.Context, tx pgx.Tx, s Slice, part Part) (int64, error) {
 	return id, nil
 }
 
-// StreamBill hands on the trade bill lines that count for a merchant number's
-// day, sorted by the bytes of the order number, kind, refund number, file and
-// row. A part of the day that is not verified has no lines. The line is valid
-// until emit returns, and emit cannot use tx.
-func StreamBill(ctx context.Context, tx pgx.Tx, hospital, channel, merchantNo string, day ledger.Day, emit func(*Line) error) error {
-	s := Slice{Source: SourceBill, Hospital: hospital, Channel: channel, Account: merchantNo, Day: day}
-	pay, err := fileOf(ctx, tx, s, PartPay)
-	if err != nil {
-		return err
-	}
-	refund, err := fileOf(ctx, tx, s, PartRefund)
-	if err != nil {
-		return err
-	}
+// StreamBill hands on the trade bill lines that count for a hospital's day, of all
+// its merchant numbers, sorted by the bytes of the order number, kind, refund
+// number, file and row. A part of the day that is not verified has no lines. The
+// line is valid until emit returns, and emit cannot use tx.
+func StreamBill(ctx context.Context, tx pgx.Tx, hospital string, day ledger.Day, emit func(*Line) error) error {
 	rows, err := tx.Query(ctx, `
-		SELECT file, row_no, kind, status, order_no, refund_no, trade_no, channel_refund_no, at, amount, settle, fee
-		FROM bill_lines
-		WHERE file = ANY($1::INT8[]) AND ((kind = 'PAY' AND file = $2) OR (kind <> 'PAY' AND file = $3))
-		ORDER BY convert_to(order_no, 'UTF8'), kind, refund_no, file, row_no`,
-		[]int64{pay, refund}, pay, refund)
+		SELECT p.channel, p.account, l.file, l.row_no, l.kind, l.status, l.order_no, l.refund_no, l.trade_no,
+			l.channel_refund_no, l.at, l.amount, l.settle, l.fee
+		FROM feed_parts AS p
+		JOIN bill_lines AS l ON l.file = p.file AND (p.part = 'PAY') = (l.kind = 'PAY')
+		WHERE p.day = $1 AND p.source = 'BILL' AND p.hospital = $2
+		ORDER BY convert_to(l.order_no, 'UTF8'), l.kind, l.refund_no, l.file, l.row_no`, day, hospital)
 	if err != nil {
 		return fmt.Errorf("read bill lines: %w", err)
 	}
-	l := Line{Side: Channel, Hospital: hospital, Channel: channel, MerchantNo: merchantNo, Day: day}
+	l := Line{Side: Channel, Hospital: hospital, Day: day}
 	_, err = pgx.ForEachRow(rows, []any{
-		&l.File, &l.Row, &l.Kind, &l.Status, &l.OrderNo, &l.RefundNo, &l.TradeNo, &l.ChRefundNo, &l.At,
-		&l.Amount, &l.Settle, &l.Fee,
+		&l.Channel, &l.MerchantNo, &l.File, &l.Row, &l.Kind, &l.Status, &l.OrderNo, &l.RefundNo, &l.TradeNo, &l.ChRefundNo,
+		&l.At, &l.Amount, &l.Settle, &l.Fee,
 	}, func() error { return emit(&l) })
 	if err != nil {
 		return fmt.Errorf("read bill lines: %w", err)

@@ -192,6 +192,44 @@ func mergeHalves(items []*Item) []*Item {
 	})
 }
 
+// netZeroLimit is how many pairs of one payer at one terminal in a day raise an
+// alarm (scenario 80).
+const netZeroLimit = 5
+
+// NetZeroPile is the 一正一负 pairs of one payer at one terminal.
+type NetZeroPile struct {
+	Hospital string       `json:"hospital"`
+	Who      string       `json:"who"` // payer and terminal
+	Pairs    int          `json:"pairs"`
+	Fen      ledger.Money `json:"fen"`
+	Alarm    bool         `json:"alarm"`
+}
+
+// NetZeroes counts the 一正一负 list by payer and terminal, the largest first.
+func (d *Day) NetZeroes() []NetZeroPile {
+	piles := map[string]*NetZeroPile{}
+	var order []*NetZeroPile
+	for _, i := range d.Items {
+		if i.Code != NetZero || i.Platform == nil {
+			continue
+		}
+		k := i.Hospital + "|" + i.Note
+		if piles[k] == nil {
+			piles[k] = &NetZeroPile{Hospital: i.Hospital, Who: i.Note}
+			order = append(order, piles[k])
+		}
+		piles[k].Pairs++
+		piles[k].Fen += *i.Platform
+		piles[k].Alarm = piles[k].Pairs >= netZeroLimit
+	}
+	out := make([]NetZeroPile, len(order))
+	for n, p := range order {
+		out[n] = *p
+	}
+	slices.SortStableFunc(out, func(a, b NetZeroPile) int { return b.Pairs - a.Pairs })
+	return out
+}
+
 // Sums are what reports say first: how many, how much, which way.
 type Sums struct {
 	Exceptions int          `json:"exceptions"`

@@ -6,6 +6,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/clearing"
@@ -43,8 +44,17 @@ func open(ctx context.Context, d *db.DB, read func(ctx context.Context, tx pgx.T
 		}
 	}
 	s.next, s.stop = iter.Pull(iter.Seq[*Line](seq))
-	s.advance()
 	return s
+}
+
+// start reads the first line of every source, all at once: the database sorts
+// each of them before it gives the first.
+func start(sources []*source) {
+	var wait sync.WaitGroup
+	for _, s := range sources {
+		wait.Go(s.advance)
+	}
+	wait.Wait()
 }
 
 func (s *source) advance() {
@@ -65,6 +75,7 @@ func groups(sources []*source, take func(orderNo string, lines []Line) error) er
 			s.stop()
 		}
 	}()
+	start(sources)
 	var lines []Line
 	for {
 		least, found := "", false
@@ -107,7 +118,6 @@ func fixed(lines []Line) *source {
 		at++
 		return &lines[at-1], true
 	}
-	s.advance()
 	return s
 }
 
@@ -116,7 +126,7 @@ func platformLine(leg *clearing.Leg) *Line {
 	l := &Line{
 		Side: Platform, Kind: leg.Kind, Status: leg.Status, Final: !leg.ChannelSuccessAt.IsZero(),
 		Hospital: leg.Hospital, Channel: leg.Channel, MerchantNo: leg.MerchantNo,
-		OrderNo: leg.OrderNo, RefundNo: leg.RefundNo, TradeNo: leg.TradeNo, BillNo: leg.BillNo, Patient: leg.Patient,
+		OrderNo: leg.OrderNo, RefundNo: leg.RefundNo, TradeNo: leg.TradeNo, BillNo: leg.BillNo, Patient: leg.Patient, Terminal: leg.Terminal,
 		Amount: leg.Amount, Settle: leg.Settle, Fee: leg.Fee, At: leg.OccurredAt, Day: leg.Day,
 	}
 	if l.Final && leg.Kind == channels.Pay {
@@ -132,16 +142,13 @@ func electronic(l *Line) bool {
 
 // sources opens every stream of the hospital's day.
 func (h *hospitalRun) sources(ctx context.Context) []*source {
-	var platform, bills []*source
-	for _, m := range h.merchants {
-		platform = append(platform, open(ctx, h.engine.DB, func(ctx context.Context, tx pgx.Tx, emit func(*Line) error) error {
-			q := clearing.LegQuery{Hospital: h.hospital.Code, Channel: m.Channel, MerchantNo: m.No, Day: h.day}
-			return clearing.StreamLegs(ctx, tx, q, func(leg *clearing.Leg) error { return emit(platformLine(leg)) })
-		}))
-		bills = append(bills, open(ctx, h.engine.DB, func(ctx context.Context, tx pgx.Tx, emit func(*Line) error) error {
-			return StreamBill(ctx, tx, h.hospital.Code, m.Channel, m.No, h.day, emit)
-		}))
-	}
+	platform := open(ctx, h.engine.DB, func(ctx context.Context, tx pgx.Tx, emit func(*Line) error) error {
+		q := clearing.LegQuery{Hospital: h.hospital.Code, Day: h.day}
+		return clearing.StreamLegs(ctx, tx, q, func(leg *clearing.Leg) error { return emit(platformLine(leg)) })
+	})
+	bills := open(ctx, h.engine.DB, func(ctx context.Context, tx pgx.Tx, emit func(*Line) error) error {
+		return StreamBill(ctx, tx, h.hospital.Code, h.day, emit)
+	})
 	his := open(ctx, h.engine.DB, func(ctx context.Context, tx pgx.Tx, emit func(*Line) error) error {
 		return StreamHIS(ctx, tx, h.hospital.Code, h.day, func(l *Line) error {
 			if electronic(l) {
@@ -153,9 +160,8 @@ func (h *hospitalRun) sources(ctx context.Context) []*source {
 			return nil
 		})
 	})
-	all := append([]*source{h.priors(ctx), fixed(h.carriedLines(Platform))}, platform...)
-	all = append(append(all, fixed(h.carriedLines(Channel))), bills...)
-	return append(all, fixed(h.carriedLines(HIS)), his)
+	return []*source{h.priors(ctx), fixed(h.carriedLines(Platform)), platform,
+		fixed(h.carriedLines(Channel)), bills, fixed(h.carriedLines(HIS)), his}
 }
 
 // carriedLines are the lines of one side that are open from, or were matched

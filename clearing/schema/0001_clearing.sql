@@ -167,7 +167,7 @@ CREATE TABLE payments (
 	CONSTRAINT payments_fee_returned CHECK (fee_returned_fen BETWEEN 0 AND fee_fen)
 );
 
-CREATE INDEX payments_slice ON payments (hospital, channel, merchant_no, fund_day);
+CREATE INDEX payments_slice ON payments (hospital, fund_day, channel, merchant_no);
 
 CREATE INDEX payments_bill ON payments (hospital, bill_no);
 
@@ -200,7 +200,7 @@ CREATE TABLE refunds (
 	CONSTRAINT refunds_failed CHECK (status = 'SUCCESS' OR (settle_fen = 0 AND channel_success_at IS NULL))
 );
 
-CREATE INDEX refunds_slice ON refunds (hospital, channel, merchant_no, fund_day);
+CREATE INDEX refunds_slice ON refunds (hospital, fund_day, channel, merchant_no);
 
 CREATE INDEX refunds_order ON refunds (hospital, order_no);
 

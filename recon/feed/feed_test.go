@@ -270,7 +270,7 @@ func TestARestatedFileIsVersionTwoOfItsPart(t *testing.T) {
 	count := 0
 	err := r.db.ReadTx(t.Context(), func(ctx context.Context, tx pgx.Tx) error {
 		count = 0
-		return recon.StreamBill(ctx, tx, "H1", channels.WeChat, "1900000109", sampleDay, func(*recon.Line) error { count++; return nil })
+		return recon.StreamBill(ctx, tx, "H1", sampleDay, func(*recon.Line) error { count++; return nil })
 	})
 	if err != nil || count != 29 {
 		t.Errorf("%d lines count (%v), want 29", count, err)
