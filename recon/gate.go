@@ -105,6 +105,14 @@ func (in inputs) ready(pair Pair, m *clearing.Merchant) bool {
 	return in.fund(m.Channel, m.No) && in.statement(m.SettlesTo)
 }
 
+// The feeds, as they are named to people.
+const (
+	feedHIS       = "HIS details"
+	feedBill      = "trade bill"
+	feedFund      = "fund bill"
+	feedStatement = "bank statement"
+)
+
 // missing names the feeds that a pair waits for, in words.
 func (in inputs) missing(pair Pair, m *clearing.Merchant) []string {
 	var out []string
@@ -115,12 +123,12 @@ func (in inputs) missing(pair Pair, m *clearing.Merchant) []string {
 	}
 	switch pair {
 	case Info:
-		need(in.his(), "HIS details of "+m.Hospital)
+		need(in.his(), feedHIS+" of "+m.Hospital)
 	case Funds:
-		need(in.bill(m.Channel, m.No), "trade bill of "+m.No)
+		need(in.bill(m.Channel, m.No), feedBill+" of "+m.No)
 	case Bank:
-		need(in.fund(m.Channel, m.No), "fund bill of "+m.No)
-		need(in.statement(m.SettlesTo), "bank statement of "+m.SettlesTo)
+		need(in.fund(m.Channel, m.No), feedFund+" of "+m.No)
+		need(in.statement(m.SettlesTo), feedStatement+" of "+m.SettlesTo)
 	}
 	return out
 }

@@ -117,13 +117,31 @@ func (s *Stats) Difference() ledger.Money {
 	return s.Channel.Net() - s.HIS.Net() - s.Suggested - s.Foreign
 }
 
+// phrases are the words of one language.
+type phrases map[string]string
+
+// feeds names the feeds that are waited for.
+func (t phrases) feeds(waiting []string) string {
+	named := make([]string, len(waiting))
+	for i, feed := range waiting {
+		named[i] = feed
+		for _, kind := range []string{feedHIS, feedBill, feedFund, feedStatement} {
+			if of, ok := strings.CutPrefix(feed, kind+" of "); ok && t[kind] != "" {
+				named[i] = t[kind] + " " + of
+			}
+		}
+	}
+	return strings.Join(named, ", ")
+}
+
 // words of the table, Chinese and English.
-var tableWords = map[string]map[string]string{
+var tableWords = map[string]phrases{
 	"zh": {"title": "对账结果", "pair": "核对", "INFO": "业务对账 平台↔医院", "FUNDS": "资金对账 渠道↔平台", "BANK": "到账核对 渠道↔银行",
 		"version": "版本", "waiting": "等待文件", "pays": "收款", "refunds": "退款撤销", "matched": "对平", "items": "差异与待办", "case": "差异单",
 		"long": "长款", "short": "短款", "none": "没有差异，全部对平。", "sum": "合计", "exceptions": "差异", "pending": "待核", "proof": "差额验证 渠道−医院",
 		"explained": "差异+待核 全部解释", "left": "未解释", "netzero": "一正一负", "scope": "范围外流水", "expected": "应到账", "arrived": "已到账",
-		"his": "医院", "platform": "平台", "channel": "渠道", "amount": "金额", "count": "笔", "alarm": "超过限额，请核查是否套现", "run": "还没有对账：所需文件未齐。"},
+		"his": "医院", "platform": "平台", "channel": "渠道", "amount": "金额", "count": "笔", "alarm": "超过限额，请核查是否套现",
+		feedHIS: "医院明细", feedBill: "渠道交易账单", feedFund: "渠道资金账单", feedStatement: "银行流水", "run": "还没有对账：所需文件未齐。"},
 	"en": {"title": "Reconciliation of", "pair": "pair", "INFO": "business platform↔HIS", "FUNDS": "funds channel↔platform", "BANK": "bank channel↔bank",
 		"version": "version", "waiting": "waiting for", "pays": "payments", "refunds": "refunds", "matched": "matched", "items": "Differences and what to watch", "case": "case",
 		"long": "long", "short": "short", "none": "No differences: everything is matched.", "sum": "Sum", "exceptions": "differences", "pending": "pending", "proof": "Proof channel − HIS",
@@ -156,12 +174,12 @@ func (d *Day) writeTable(w io.Writer, lang string) error {
 	return err
 }
 
-func (d *Day) tablePairs(b *strings.Builder, t map[string]string) {
+func (d *Day) tablePairs(b *strings.Builder, t phrases) {
 	for _, s := range d.Slices {
 		head := pad(s.Hospital+" "+s.Channel+" "+s.MerchantNo, 36) + pad(t[string(s.Pair)], 26)
 		switch {
 		case s.Version == 0:
-			fmt.Fprintf(b, "%s %s: %s\n", head, t["waiting"], strings.Join(s.Waiting, ", "))
+			fmt.Fprintf(b, "%s %s: %s\n", head, t["waiting"], t.feeds(s.Waiting))
 		case s.Settlement != nil:
 			fmt.Fprintf(b, "%s v%d  %s %s · %s %s\n", head, s.Version, t["expected"], s.Settlement.Expected, t["arrived"], s.Settlement.Arrived)
 		case s.Stats != nil:
@@ -175,7 +193,7 @@ func (d *Day) tablePairs(b *strings.Builder, t map[string]string) {
 	}
 }
 
-func (d *Day) tableProof(b *strings.Builder, t map[string]string) {
+func (d *Day) tableProof(b *strings.Builder, t phrases) {
 	b.WriteByte('\n')
 	for _, s := range d.Slices {
 		if s.Stats == nil || s.Pair != Funds {
@@ -189,7 +207,7 @@ func (d *Day) tableProof(b *strings.Builder, t map[string]string) {
 	}
 }
 
-func (d *Day) tableItems(b *strings.Builder, t map[string]string, lang string) {
+func (d *Day) tableItems(b *strings.Builder, t phrases, lang string) {
 	b.WriteByte('\n')
 	switch {
 	case len(d.Runs) == 0:
