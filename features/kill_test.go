@@ -117,7 +117,7 @@ func (s *shop) do(args ...string) string {
 
 // ready waits until the process holds the data directory with its database up,
 // and returns the database's process. It returns 0 when the process has ended.
-func (s *shop) ready(cmd *exec.Cmd, ended <-chan error) (database int) {
+func (s *shop) ready(cmd *exec.Cmd, ended <-chan struct{}) (database int) {
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
 	for {
@@ -278,11 +278,15 @@ func clip(text string) string { return text[:min(len(text), 3000)] }
 func (s *shop) timed(args []string) time.Duration {
 	s.t.Helper()
 	cmd, out := s.process(args...)
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait(); close(ended) }()
+	ended := make(chan struct{})
+	var err error
+	go func() {
+		err = cmd.Wait()
+		close(ended)
+	}()
 	s.ready(cmd, ended)
 	began := time.Now()
-	if err := <-ended; err != nil {
+	if <-ended; err != nil {
 		s.t.Fatalf("%v: %v\n%s", args, err, out)
 	}
 	return out.began.Sub(began)
@@ -336,8 +340,11 @@ func (d *driver) moment(n, quota int, took time.Duration, early bool) time.Durat
 func (d *driver) strike(args []string, after time.Duration, early bool) bool {
 	d.t.Helper()
 	cmd, out := d.process(args...)
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait(); close(ended) }()
+	ended := make(chan struct{})
+	go func() {
+		_ = cmd.Wait() // a killed process does not end well; how it ended is read below
+		close(ended)
+	}()
 	if !early {
 		d.orphan = append(d.orphan, d.ready(cmd, ended))
 	}

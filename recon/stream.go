@@ -238,6 +238,7 @@ func (s *Stats) Proof() ledger.Money {
 func (h *hospitalRun) count(leg *Leg) {
 	if leg.Code == NetZero {
 		h.netzero.add(leg.Kind, leg.held(Platform))
+		h.listNetZero(leg)
 	}
 	home := h.statsOf(leg.Channel, leg.MerchantNo)
 	far := home
