@@ -123,7 +123,7 @@ func WriteCase(w io.Writer, f *recon.CaseFile, lang string) {
 	line("channel", said(f.ChannelFen))
 	line("amount", f.Amount.String())
 	line("note", f.Note)
-	line("resolution", f.Resolution)
+	line("resolution", recon.ResolutionWords(f.Resolution, lang))
 	line("reason", f.Reason)
 	line("maker", f.Maker)
 	line("checker", f.Checker)
@@ -134,7 +134,9 @@ func WriteCase(w io.Writer, f *recon.CaseFile, lang string) {
 		line("suspense", fmt.Sprintf("%s %s (%s)", s.Account, s.Fen, s.Ref))
 	}
 	if f.State == recon.CaseOpen || f.State == recon.CaseApproved {
-		line("may", strings.Join(f.May, ", "))
+		for _, name := range f.May {
+			line("may", recon.ResolutionWords(name, lang))
+		}
 	}
 	for _, l := range f.Log {
 		line("log", fmt.Sprintf("%s  %s  %s  %s", l.At.In(ledger.Beijing).Format("2006-01-02 15:04:05"), l.Who, l.Act, l.Detail))

@@ -60,6 +60,23 @@ func resolutionsOf(c *Case) []string {
 	return out
 }
 
+// ResolutionWords is the name of a resolution with what people call it, lang "zh"
+// or "en", and what has to be named beside it.
+func ResolutionWords(name, lang string) string {
+	r, ok := resolutions[name]
+	if !ok {
+		return name
+	}
+	words := name + " " + r.zh
+	if lang == "en" {
+		words = name + " (" + r.en + ")"
+	}
+	if r.detail != "" {
+		words += " [" + r.detail + "]"
+	}
+	return words
+}
+
 // entries builds the journals of the proposed resolution, and what of the
 // hospital's pending payable they prove.
 func (d *decision) entries(ctx context.Context, tx pgx.Tx, c *Case) ([]ledger.Entry, ledger.Money, error) {
