@@ -2,10 +2,12 @@ package recon
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/ledger"
 )
 
 // lineID names a line for ever.
@@ -92,4 +94,33 @@ func (h *hospitalRun) stands(ctx context.Context, leg *Leg) error {
 		leg.row, err = readLeg(ctx, tx, leg.rowKey())
 		return err
 	})
+}
+
+// toldDay is a day whose feed a run has read: the bill of a merchant number, the
+// details of HIS (no number), or, without a pair, any of them.
+type toldDay struct {
+	day         ledger.Day
+	pair        Pair
+	channel, no string
+}
+
+// readTold returns what runs have read of the days of the rows and around them.
+func readTold(ctx context.Context, tx pgx.Tx, hospital string, rows []*legRow, day ledger.Day) (map[toldDay]bool, error) {
+	first, last := day, day
+	for _, r := range rows {
+		first, last = min(first, r.First), max(last, r.Last)
+	}
+	found, err := tx.Query(ctx, `
+		SELECT DISTINCT day, pair, channel, merchant_no
+		FROM recon_versions WHERE hospital = $1 AND day BETWEEN $2 AND $3 AND pair <> 'BANK'`, hospital, first.Add(-1), last.Add(1))
+	if err != nil {
+		return nil, fmt.Errorf("read published days: %w", err)
+	}
+	out := map[toldDay]bool{}
+	var t toldDay
+	_, err = pgx.ForEachRow(found, []any{&t.day, &t.pair, &t.channel, &t.no}, func() error {
+		out[t], out[toldDay{day: t.day, pair: t.pair}], out[toldDay{day: t.day}] = true, true, true
+		return nil
+	})
+	return out, err
 }

@@ -234,23 +234,27 @@ func (h *hospitalRun) read(ctx context.Context, tx pgx.Tx) (err error) {
 	if h.crossed, err = readCrossed(ctx, tx, h.hospital.Code, h.day); err != nil {
 		return err
 	}
-	published, err := publishedDays(ctx, tx, h.hospital.Code, h.day)
+	told, err := readTold(ctx, tx, h.hospital.Code, slices.Concat(h.carried, h.crossed), h.day)
 	if err != nil {
 		return err
 	}
 	if h.settled, err = settledDays(ctx, tx, h.hospital.Code); err != nil {
 		return err
 	}
-	h.setRules(published)
+	h.setRules(told)
 	return nil
 }
 
-func (h *hospitalRun) setRules(published map[ledger.Day]bool) {
+func (h *hospitalRun) setRules(told map[toldDay]bool) {
 	h.rules = &Rules{
 		Day: h.day, Merchants: map[MerchantKey]Merchant{}, NoStage: h.engine.noStage,
-		InfoReady: func(string) bool { return h.in.his() },
-		FundReady: func(_, channel, no string) bool { return h.in.bill(channel, no) },
-		Published: func(_ string, day ledger.Day) bool { return published[day] },
+		InfoReady: func(_ string, day ledger.Day) bool {
+			return day == h.day && h.in.his() || day != h.day && told[toldDay{day: day, pair: Info}]
+		},
+		FundReady: func(_, channel, no string, day ledger.Day) bool {
+			return day == h.day && h.in.bill(channel, no) || day != h.day && told[toldDay{day, Funds, channel, no}]
+		},
+		Published: func(_ string, day ledger.Day) bool { return told[toldDay{day: day}] },
 	}
 	for _, m := range h.merchants {
 		h.rules.Merchants[MerchantKey{m.Channel, m.No}] = Merchant{Hospital: m.Hospital, Foreign: m.ForeignPrefixes, FeeAt: m.FeeAt}

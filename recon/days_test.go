@@ -297,3 +297,81 @@ func only(side string, lines []string) (out []string) {
 	}
 	return out
 }
+
+// TestLateMatch: the F3 of a day whose row comes a day late is closed by the run,
+// its suspense is undone by E12 (scenario 44, spec/accounting.md E12).
+func TestLateMatch(t *testing.T) {
+	t.Parallel()
+	s := story{first: []string{"platform PAY O1 5000 15:00:00", "his PAY O1 5000 15:00:00"}, next: []string{"channel PAY O1 5000 09:00:00"}}
+	h := s.house(t)
+	h.day(s.first, sampleDay)
+	h.run(sampleDay)
+	c := h.caseOf(sampleDay, recon.F3, "O1")
+	_, err := h.decide(c.ID, "li", "propose", "HIS_VOIDS")
+	h.must(err)
+	h.day(s.next, nextDay)
+	h.run(nextDay)
+	file, err := h.engine.CaseFile(t.Context(), c.ID)
+	h.must(err)
+	if file.State != recon.CaseAutoClosed || file.Reason != "LATE_MATCH" || len(file.Suspense) != 0 {
+		t.Errorf("the case is %s, %q, and carries %v", file.State, file.Reason, file.Suspense)
+	}
+	got := h.column(`SELECT kind FROM entries WHERE ref = 'O1' AND maker = 'recon' ORDER BY lane, seq, ord`)
+	if !slices.Equal(got, []string{"J02", "E11", "E12"}) {
+		t.Errorf("posted: %v", got)
+	}
+	if _, err := h.decide(c.ID, "wang", "approve", ""); err == nil {
+		t.Error("a proposal was approved after the case had closed")
+	}
+	h.verify()
+}
+
+// TestPendingIsFrozen: while the next day's file of the side that is waited for
+// has not been fed, runs of that day leave the item pending; with the file it is
+// closed, or becomes the difference that it is (scenarios 27, 38).
+func TestPendingIsFrozen(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		first, next []string
+		fed, late   string
+		is, then    string
+	}{
+		{"the bill comes, with its row", []string{"platform PAY O1 5000 23:50:00", "his PAY O1 5000 23:50:00"}, []string{"channel PAY O1 5000 00:00:01"},
+			"his", "channel", "PENDING O1 -5000", "F10 O1 0"},
+		{"the bill comes, without it", []string{"platform PAY O1 5000 23:50:00", "his PAY O1 5000 23:50:00"}, nil, "his", "channel", "PENDING O1 -5000", "F3 O1 -5000"},
+		{"HIS comes, with its row", []string{"platform PAY O1 5000 23:50:00", "channel PAY O1 5000 23:50:00"}, []string{"his PAY O1 5000 00:00:01"},
+			"channel", "his", "PENDING O1 5000", "F10 O1 0"},
+		{"HIS comes, without it", []string{"platform PAY O1 5000 23:50:00", "channel PAY O1 5000 23:50:00"}, nil, "channel", "his", "PENDING O1 5000", "I1 O1 5000"},
+		{"the refund's row comes", []string{"platform PAY O1 5000 10:00:00 final", "channel PAY O1 5000 10:00:00", "his PAY O1 5000 10:00:00",
+			"platform REFUND O1 2000 23:58:00 refund=R1", "his REFUND O1 2000 23:58:00 refund=R1"}, []string{"channel REFUND O1 2000 00:00:30 refund=R1"},
+			"his", "channel", "PENDING O1 R1 2000", "F10 O1 R1 0"},
+		{"an F3 of the day stays one", []string{"platform PAY O1 5000 15:00:00", "his PAY O1 5000 15:00:00"}, nil, "his", "channel", "F3 O1 -5000", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			s := story{first: c.first, next: c.next}
+			h := s.house(t)
+			h.day(c.first, sampleDay)
+			if got := codes(h.run(sampleDay)); got != c.is {
+				t.Fatalf("the first day lists %q, want %q", got, c.is)
+			}
+			end := h.ends()
+			h.tell(nextDay, only(c.fed, append(slices.Clone(clean), c.next...))...)
+			h.run(nextDay)
+			h.verify()
+			for _, line := range differ(strings.Split(end, "\n"), strings.Split(h.ends(), "\n")) {
+				if strings.Contains(line, "O1") {
+					t.Errorf("while the %s of the next day is not fed: %s", c.late, line)
+				}
+			}
+			h.idle(sampleDay, nextDay)
+			h.tell(nextDay, only(c.late, append(slices.Clone(clean), c.next...))...)
+			if got := codes(h.run(nextDay)); got != c.then {
+				t.Errorf("with the file the next day lists %q, want %q", got, c.then)
+			}
+			h.verify()
+			h.casesCarry(sampleDay, nextDay)
+			h.idle(sampleDay, nextDay)
+		})
+	}
+}

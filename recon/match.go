@@ -52,10 +52,12 @@ type Leg struct {
 type Rules struct {
 	Day       ledger.Day
 	Merchants map[MerchantKey]Merchant
-	InfoReady func(hospital string) bool                      // HIS details of the day are complete
-	FundReady func(hospital, channel, merchantNo string) bool // the trade bill of the day is complete
-	Published func(hospital string, day ledger.Day) bool      // a run of that day has been published
-	NoStage   map[string]bool                                 // stages switched off, by tests that prove each one counts
+	// InfoReady and FundReady say whether a day's HIS details and trade bill are
+	// complete: fed, for the day of the run; read by a run, for another day.
+	InfoReady func(hospital string, day ledger.Day) bool
+	FundReady func(hospital, channel, merchantNo string, day ledger.Day) bool
+	Published func(hospital string, day ledger.Day) bool // a run of that day has been published
+	NoStage   map[string]bool                            // stages switched off, by tests that prove each one counts
 }
 
 // MerchantKey names a merchant number.
@@ -347,10 +349,10 @@ func (leg *Leg) finish(r *Rules) {
 			leg.Swept = b.Status == channels.Processing
 		}
 	}
-	if !r.InfoReady(leg.Hospital) {
+	if !r.InfoReady(leg.Hospital, leg.Day) {
 		leg.standIn(HIS)
 	}
-	if leg.MerchantNo != "" && !r.FundReady(leg.Hospital, leg.Channel, leg.MerchantNo) && leg.bill == nil {
+	if leg.MerchantNo != "" && !r.FundReady(leg.Hospital, leg.Channel, leg.MerchantNo, leg.Day) && leg.bill == nil {
 		leg.standIn(Channel)
 	}
 	leg.judge(r)
@@ -515,9 +517,9 @@ func (leg *Leg) crossDay() bool {
 }
 
 // mayStillCome says whether a missing side may stand in the neighbouring day's
-// feed: the leg lies within the window of midnight and that day has not been
-// reconciled yet. A platform payment that carries the channel's own time is
-// dated exactly, so that the channel has no window there.
+// feed: the leg lies within the window of midnight and no run has read that feed
+// yet. A platform payment that carries the channel's own time is dated exactly, so
+// that the channel has no window there.
 func (leg *Leg) mayStillCome(r *Rules) bool {
 	if leg.bits() == 0b111 || leg.Code == F11 {
 		return false
@@ -526,13 +528,22 @@ func (leg *Leg) mayStillCome(r *Rules) bool {
 		return false
 	}
 	for i := range leg.Lines {
-		l := &leg.Lines[i]
-		neighbour := neighbourDay(l)
-		if neighbour != 0 && neighbour != r.Day && !r.Published(leg.Hospital, neighbour) {
+		if day := neighbourDay(&leg.Lines[i]); day != 0 && leg.awaits(r, day) {
 			return true
 		}
 	}
 	return false
+}
+
+// awaits says whether a side that the leg lacks has not told that day yet.
+func (leg *Leg) awaits(r *Rules, day ledger.Day) bool {
+	switch {
+	case !leg.Said[HIS].Present && !r.InfoReady(leg.Hospital, day):
+		return true
+	case !leg.Said[Channel].Present && leg.MerchantNo != "" && !r.FundReady(leg.Hospital, leg.Channel, leg.MerchantNo, day):
+		return true
+	}
+	return !leg.Said[Platform].Present && day != r.Day && !r.Published(leg.Hospital, day)
 }
 
 // neighbourDay returns the day whose feed may hold the other side of a line that

@@ -19,8 +19,8 @@ func openRules() *Rules {
 	return &Rules{
 		Day:       testDay,
 		Merchants: map[MerchantKey]Merchant{{channels.WeChat, "W1"}: {Hospital: "H1", Foreign: []string{"SHOP"}, FeeAt: sixPerMille}, {channels.WeChat, "W2"}: {Hospital: "H1", FeeAt: sixPerMille}},
-		InfoReady: func(string) bool { return true },
-		FundReady: func(string, string, string) bool { return true },
+		InfoReady: func(_ string, day ledger.Day) bool { return day == testDay },
+		FundReady: func(_, _, _ string, day ledger.Day) bool { return day == testDay },
 		Published: func(string, ledger.Day) bool { return false },
 	}
 }
@@ -288,13 +288,13 @@ func TestMatching(t *testing.T) {
 // stands in, and no code speaks of the side that has not been fed.
 func TestNothingIsMissingWhileAFeedIsNotComplete(t *testing.T) {
 	r := openRules()
-	r.InfoReady = func(string) bool { return false }
+	r.InfoReady = func(string, ledger.Day) bool { return false }
 	legs := matchAll(r, []Line{parseLine(t, "platform PAY O1 500"), parseLine(t, "channel PAY O1 500")})
 	if got := verdicts(legs); len(got) != 0 || !legs[0].Said[HIS].StandIn {
 		t.Errorf("HIS is not fed: got %v", got)
 	}
 	r = openRules()
-	r.FundReady = func(string, string, string) bool { return false }
+	r.FundReady = func(string, string, string, ledger.Day) bool { return false }
 	legs = matchAll(r, []Line{parseLine(t, "platform PAY O1 500"), parseLine(t, "his PAY O1 500")})
 	if got := verdicts(legs); len(got) != 0 || !legs[0].Said[Channel].StandIn {
 		t.Errorf("the bill is not fed: got %v", got)

@@ -485,20 +485,6 @@ func readLeg(ctx context.Context, tx pgx.Tx, k legKeyRow) (*legRow, error) {
 	return out, err
 }
 
-// publishedDays are the days around this one that have been published.
-func publishedDays(ctx context.Context, tx pgx.Tx, hospital string, day ledger.Day) (map[ledger.Day]bool, error) {
-	rows, err := tx.Query(ctx, `
-		SELECT DISTINCT day FROM recon_versions
-		WHERE hospital = $1 AND day BETWEEN $2 AND $3 AND pair <> 'BANK'`, hospital, day.Add(-1), day.Add(1))
-	if err != nil {
-		return nil, fmt.Errorf("read published days: %w", err)
-	}
-	out := map[ledger.Day]bool{}
-	var d ledger.Day
-	_, err = pgx.ForEachRow(rows, []any{&d}, func() error { out[d] = true; return nil })
-	return out, err
-}
-
 // settledDays are the merchant days whose money has become the hospital's own.
 func settledDays(ctx context.Context, tx pgx.Tx, hospital string) (map[settleDay]bool, error) {
 	rows, err := tx.Query(ctx, `
