@@ -30,9 +30,8 @@ type Settlement struct {
 	Carried                       bool
 	Code                          Code
 	Credits                       []BankLine
-	before                        ledger.Money
-	refs                          []string // of credits that met it in other runs
-	row                           *legRow
+	parts                         []creditPart // credits that runs of other days tied to it
+	again                         bool         // a run of this day had tied some
 }
 
 // open is what has not arrived yet.
@@ -209,6 +208,7 @@ func (s *Settlement) judge(r BankRules) *BankItem {
 	}
 	switch {
 	case s.Expected <= 0 || s.open() == 0:
+		s.Code = None
 		return nil
 	case s.Arrived > s.Expected:
 		item.Code = BankOver

@@ -42,7 +42,7 @@ func (h *hospitalRun) changeOf(leg *Leg) (*change, error) {
 	if old != nil {
 		row.legKeyRow = old.legKeyRow
 		if old.Code.Exception() && !old.Open || old.Decided && old.Code == leg.Code {
-			h.prove(old)
+			h.prove(old, old)
 			return nil, nil
 		}
 		if old.Decided && leg.D == 0 {
@@ -58,7 +58,7 @@ func (h *hospitalRun) changeOf(leg *Leg) (*change, error) {
 			return nil, err
 		}
 	}
-	h.prove(row)
+	h.prove(row, old)
 	c := &change{row: row, old: old, day: h.day}
 	return c, h.complete(c, leg)
 }
@@ -71,7 +71,7 @@ func (h *hospitalRun) followed(leg *Leg, row, old *legRow) (c *change, err error
 	if err = row.keep(leg.Lines...); err != nil {
 		return nil, err
 	}
-	h.prove(row)
+	h.prove(row, old)
 	return &change{row: row, old: old, day: h.day}, nil
 }
 
@@ -88,13 +88,13 @@ func (leg *Leg) theCase() string {
 
 // prove adds to what is proved of the row's merchant number and day: the whole
 // of this day, and of other days what this run changes.
-func (h *hospitalRun) prove(row *legRow) {
+func (h *hospitalRun) prove(row, old *legRow) {
 	k := settleDay{row.Channel, row.MerchantNo, row.Day}
 	if row.Day == h.day {
 		h.proved[k] += row.Proved
 	} else {
 		before := ledger.Money(0)
-		if old := h.rows[row.legKeyRow]; old != nil {
+		if old != nil {
 			before = old.Proved
 		}
 		h.proved[k] += row.Proved - before

@@ -1,8 +1,12 @@
 package recon_test
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -96,5 +100,122 @@ func (h *house) undoneOnce(order string) {
 	h.t.Helper()
 	if got := h.column(`SELECT kind FROM entries WHERE ref = $1 AND maker = 'recon' ORDER BY lane, seq, ord`, order); !slices.Equal(got, []string{"J02", "E11"}) {
 		h.t.Errorf("posted for %s: %v", order, got)
+	}
+}
+
+// statement adds a credit of a settlement to a bank statement, with the balance
+// and totals that follow.
+func statement(t testing.TB, path string, fen int64, ref, text string) string {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	xml := string(raw)
+	grow := func(pattern string, by int64, yuan bool) {
+		re := regexp.MustCompile(pattern)
+		m := re.FindStringSubmatchIndex(xml)
+		if m == nil {
+			t.Fatalf("%s has no %s", path, pattern)
+		}
+		n, err := strconv.ParseInt(strings.Replace(xml[m[2]:m[3]], ".", "", 1), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		value := fmt.Sprint(n + by)
+		if yuan {
+			value = yuanText(n + by)
+		}
+		xml = xml[:m[2]] + value + xml[m[3]:]
+	}
+	grow(`<Cd>CLBD</Cd></CdOrPrtry></Tp><Amt Ccy="CNY">([0-9.]+)</Amt>`, fen, true)
+	grow(`<TtlCdtNtries><NbOfNtries>(\d+)<`, 1, false)
+	grow(`<TtlCdtNtries><NbOfNtries>\d+</NbOfNtries><Sum>([0-9.]+)<`, fen, true)
+	entry := regexp.MustCompile(`(?s)\s*<Ntry>.*?</Ntry>`).FindAllString(xml, -1)
+	for _, e := range entry {
+		if !strings.Contains(e, "CRDT") || !strings.Contains(e, "微信支付商户结算") {
+			continue
+		}
+		e = regexp.MustCompile(`<Amt Ccy="CNY">[0-9.]+<`).ReplaceAllString(e, `<Amt Ccy="CNY">`+yuanText(fen)+`<`)
+		e = regexp.MustCompile(`<AcctSvcrRef>[^<]*<`).ReplaceAllString(e, "<AcctSvcrRef>"+ref+"<")
+		e = regexp.MustCompile(`<NtryRef>\d+<`).ReplaceAllString(e, "<NtryRef>999<")
+		e = regexp.MustCompile(`<EndToEndId>[^<]*<`).ReplaceAllString(e, "<EndToEndId>LATE"+ref+"<")
+		e = regexp.MustCompile(`<Ustrd>[^<]*<`).ReplaceAllString(e, "<Ustrd>"+text+"<")
+		xml = strings.Replace(xml, "    </Stmt>", strings.TrimLeft(e, "\n")+"\n    </Stmt>", 1)
+		break
+	}
+	out := filepath.Join(t.TempDir(), filepath.Base(path))
+	if err := os.WriteFile(out, []byte(xml), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestLateCredit: a settlement that no line brought is missing one working day
+// later; a credit that comes after that closes the case, empties 1124 and stays
+// when either day runs again (scenarios 56, 81).
+func TestLateCredit(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	dir, plan := generate(t, sandbox.Config{Seed: 21, Payments: 80, Hospitals: 1, Days: 2, Faults: map[string]int{"BANK_MISSING": 2}})
+	h.load(dir, plan)
+	first, next := plan.Days[0], plan.Days[1]
+	h.feedDay(dir, first.Files)
+	h.run(first.Day)
+	h.importDay(dir, next)
+	h.feedDay(dir, next.Files)
+	h.run(next.Day)
+	h.casesCarry(first.Day, next.Day)
+	var missing *sandbox.Case
+	for i := range next.Cases {
+		if c := &next.Cases[i]; c.Code == "BANK_MISSING" && c.Channel == "WECHAT" {
+			missing = c
+		}
+	}
+	if missing == nil {
+		t.Fatal("no WeChat settlement is missing")
+	}
+	id := ""
+	cases, err := h.engine.Cases(t.Context(), 0, false)
+	h.must(err)
+	for _, c := range cases {
+		if string(c.Code) == "BANK_MISSING" && c.MerchantNo == missing.MerchantNo {
+			id = c.ID
+		}
+	}
+	path := func(d *sandbox.DayPlan) string {
+		for _, f := range d.Files {
+			if f.Source == sandbox.SourceBank {
+				return filepath.Join(dir, f.Path)
+			}
+		}
+		return ""
+	}
+	before := h.trial()["1124.WX."+missing.MerchantNo]
+	h.feed(feed.Options{}, statement(t, path(next), -missing.AmountFen, "LATE1", "微信支付商户结算 "+missing.MerchantNo+" "+first.Day.Compact()))
+	h.run(next.Day)
+	check := func() {
+		t.Helper()
+		file, err := h.engine.CaseFile(t.Context(), id)
+		h.must(err)
+		if file.State != "AUTO_CLOSED" || len(file.Suspense) != 0 {
+			t.Errorf("the case is %s and carries %v", file.State, file.Suspense)
+		}
+		if got := before - h.trial()["1124.WX."+missing.MerchantNo]; int64(got) != -missing.AmountFen {
+			t.Errorf("1124 has come down by %s, want %d fen", got, -missing.AmountFen)
+		}
+		h.verify()
+		h.casesCarry(first.Day, next.Day)
+		h.idle(first.Day, next.Day)
+	}
+	check()
+	state := h.state(first.Day, next.Day)
+	// The first day's statement comes again with a line that is nobody's: its bank
+	// pair runs again, and the credit of the day after stays where it is.
+	h.feed(feed.Options{}, statement(t, path(first), 7, "LATE2", "利息"))
+	h.run(first.Day)
+	check()
+	if got := differ(strings.Split(state, "\n"), strings.Split(h.state(first.Day, next.Day), "\n")); strings.Contains(strings.Join(got, "\n"), "SETTLE") {
+		t.Errorf("settlements differ:\n%s", strings.Join(got, "\n"))
 	}
 }

@@ -53,8 +53,15 @@ type settlementState struct {
 	Fee      ledger.Money
 	Arrived  ledger.Money
 	Returned ledger.Money
-	Refs     []string
+	Parts    []creditPart
 	Code     Code
+}
+
+// creditPart is what of a credit met a settlement, and which day's run tied it.
+type creditPart struct {
+	Ref string
+	Fen ledger.Money
+	By  ledger.Day
 }
 
 // runBank matches the statements that this run may use.
@@ -108,19 +115,33 @@ func (h *hospitalRun) otherSettlements(ctx context.Context, tx pgx.Tx) ([]*Settl
 }
 
 func (h *hospitalRun) settlementOf(r *legRow) (*Settlement, error) {
-	var state settlementState
-	if err := json.Unmarshal([]byte(r.text), &state); err != nil {
-		return nil, fmt.Errorf("recon: settlement of %s on %s: %w", r.MerchantNo, r.Day, err)
-	}
 	m := h.merchant(r.Channel, r.MerchantNo)
 	if m == nil {
 		return nil, nil
 	}
 	s := h.newSettlement(m, r.Day)
-	s.Account, s.Due, s.Expected, s.Fee, s.Arrived, s.Code = state.Account, state.Due, state.Expected, state.Fee, state.Arrived, state.Code
-	s.Returned = state.Returned
-	s.Carried, s.refs, s.row, s.before = true, state.Refs, r, state.Arrived
-	return s, nil
+	s.Carried = true
+	return s, h.recall(s, r)
+}
+
+// recall gives a settlement what earlier runs stored of it. What a run of this
+// day had tied is left out: the statement of this day is read anew.
+func (h *hospitalRun) recall(s *Settlement, r *legRow) error {
+	var state settlementState
+	if err := json.Unmarshal([]byte(r.text), &state); err != nil {
+		return fmt.Errorf("recon: settlement of %s on %s: %w", r.MerchantNo, r.Day, err)
+	}
+	if s.Carried {
+		s.Account, s.Due, s.Expected, s.Fee = state.Account, state.Due, state.Expected, state.Fee
+	}
+	s.Returned, s.Code = state.Returned, state.Code
+	for _, part := range state.Parts {
+		if s.again = s.again || part.By == h.day; part.By != h.day {
+			s.parts = append(s.parts, part)
+			s.Arrived += part.Fen
+		}
+	}
+	return nil
 }
 
 func (h *hospitalRun) newSettlement(m *clearing.Merchant, day ledger.Day) *Settlement {
@@ -144,6 +165,13 @@ func (h *hospitalRun) due(ctx context.Context, tx pgx.Tx, account string) ([]*Se
 		s.Opening, s.Closing, s.Withdrawn = f.Opening, f.Closing, -(f.Withdrawn + f.WithdrawalReturned)
 		s.Fee = -(f.Fee + f.FeeReturn)
 		s.Expected = max(f.Closing-m.Retained, 0)
+		if r, err := readLeg(ctx, tx, s.rowKey()); err != nil {
+			return nil, err
+		} else if r != nil && r.text != "" {
+			if err := h.recall(s, r); err != nil {
+				return nil, err
+			}
+		}
 		h.bank.stats[MerchantKey{m.Channel, m.No}] = &BankStats{Opening: s.Opening, Withdrawn: s.Withdrawn, Closing: s.Closing,
 			Net: f.Trade + f.Fee + f.Refund + f.FeeReturn + f.Recharged + f.Other, Retained: m.Retained, Expected: s.Expected, Fee: s.Fee, Due: s.Due}
 		out = append(out, s)
@@ -162,8 +190,8 @@ func (h *hospitalRun) runAccount(ctx context.Context, tx pgx.Tx, p *publication,
 	}
 	taken := map[string]bool{}
 	for _, s := range others {
-		for _, ref := range s.refs {
-			taken[ref] = true
+		for _, part := range s.parts {
+			taken[part.Ref] = true
 		}
 		if s.Account == bank.Account && s.open() > 0 && s.Day < h.day {
 			due = append(due, s)
@@ -174,6 +202,11 @@ func (h *hospitalRun) runAccount(ctx context.Context, tx pgx.Tx, p *publication,
 		return err
 	}
 	free := lines[:0]
+	for _, s := range due {
+		for _, part := range s.parts {
+			taken[part.Ref] = true
+		}
+	}
 	for _, l := range lines {
 		if !taken[l.Ref] {
 			free = append(free, l)
@@ -186,7 +219,7 @@ func (h *hospitalRun) runAccount(ctx context.Context, tx pgx.Tx, p *publication,
 		if st := h.bank.stats[MerchantKey{s.Channel, s.MerchantNo}]; st != nil && !s.Carried {
 			st.Arrived, st.BankRefs = s.Arrived, s.allRefs()
 		}
-		if !s.Carried || len(s.Credits) > 0 || s.Code != "" || returned[s] {
+		if !s.Carried || len(s.Credits) > 0 || s.Code != "" || s.again || returned[s] {
 			h.bank.touched = append(h.bank.touched, s)
 		}
 	}
@@ -217,7 +250,10 @@ func (h *hospitalRun) returns(ctx context.Context, tx pgx.Tx, due []*Settlement)
 
 // allRefs are the references of every credit that met the settlement.
 func (s *Settlement) allRefs() []string {
-	out := append([]string{}, s.refs...)
+	out := []string{}
+	for _, part := range s.parts {
+		out = append(out, part.Ref)
+	}
 	for _, c := range s.Credits {
 		out = append(out, c.Ref)
 	}
@@ -441,9 +477,12 @@ func (p *publication) settlement(ctx context.Context, b *ledger.Batch, m *cleari
 // settled fills in the row of a settlement that the bank pair has seen.
 func (p *publication) settled(m *clearing.Merchant, s *Settlement, row, old *legRow) (*change, error) {
 	h := p.h
-	refs := s.allRefs()
+	refs, parts := s.allRefs(), slices.Clone(s.parts)
+	for _, c := range s.Credits {
+		parts = append(parts, creditPart{c.Ref, c.Amount, h.day})
+	}
 	text, err := json.Marshal(settlementState{Account: s.Account, Due: s.Due, Expected: s.Expected, Fee: s.Fee,
-		Arrived: s.Arrived, Returned: s.Returned, Refs: refs, Code: s.Code})
+		Arrived: s.Arrived, Returned: s.Returned, Parts: parts, Code: s.Code})
 	if err != nil {
 		return nil, err
 	}
