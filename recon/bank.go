@@ -89,6 +89,7 @@ func matchBank(r BankRules, due []*Settlement, lines []BankLine) ([]*BankItem, S
 			continue
 		}
 		if item := r.name(l, channel); item != nil {
+			item.suggest(due)
 			items = append(items, item)
 		} else {
 			scope.Lines++
@@ -129,7 +130,9 @@ func (r *BankRules) tie(due []*Settlement, channel string, l *BankLine) bool {
 				open, named = open[:0], true
 			}
 			open = append(open, s)
-		} else if !named {
+		} else if !named && s.Arrived == 0 {
+			// The rest of a settlement that came short is only suggested: the line
+			// must name it (scenario 57).
 			open = append(open, s)
 		}
 	}
@@ -232,12 +235,18 @@ func (s *Settlement) effects() Effects {
 		leave, arrive, short = "J26a", "J26b", "E27b"
 	}
 	e := Effects{effect(leave, max(s.Expected, 0), s.Fee), effect("J28d", s.Returned, 0)}
+	known := ledger.Money(0)
+	for _, part := range s.parts {
+		if part.Known {
+			known += part.Fen
+		}
+	}
 	switch {
 	case s.Arrived == 0:
 	case s.Arrived < s.Expected:
-		e = append(e, effect(short, s.Arrived, 0))
+		e = append(e, effect(short, s.Arrived-known, 0))
 	default:
-		e = append(e, effect(arrive, s.Expected, 0))
+		e = append(e, effect(arrive, s.Expected-known, 0))
 		if over := s.Arrived - s.Expected; over > 0 {
 			e = append(e, effect("E28b", over, 0))
 		}
@@ -268,6 +277,19 @@ func (r *BankRules) name(l *BankLine, channel string) *BankItem {
 		item.Code, item.Effects = BankUnidentified, Effects{effect("E29", l.Amount, 0)}
 	}
 	return item
+}
+
+// suggest names the settlement that waits for just the amount of a credit that
+// nothing names.
+func (b *BankItem) suggest(due []*Settlement) {
+	if b.Code != BankUnidentified {
+		return
+	}
+	for _, s := range due {
+		if s.Channel == b.Channel && s.open() == b.Amount {
+			b.Note = join(b.Note, "suggested: stl_"+s.Day.Compact()+"_"+s.MerchantNo)
+		}
+	}
 }
 
 // isCharge says whether a bank transaction code means a fee of the bank: the

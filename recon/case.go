@@ -293,11 +293,11 @@ func (d *decision) write(b *ledger.Batch, c *Case, to CaseState, maker, checker 
 // approve posts the journals of the resolution, releases what they prove, and
 // closes the case where its suspense is zero.
 func (d *decision) approve(ctx context.Context, b *ledger.Batch, c *Case) error {
-	entries, proved, err := d.entries(ctx, b.Tx(), c)
+	open, err := suspense(ctx, b.Tx(), d.dir, c)
 	if err != nil {
 		return err
 	}
-	open, err := suspense(ctx, b.Tx(), d.dir, c)
+	entries, proved, err := d.entries(ctx, b, c, open)
 	if err != nil {
 		return err
 	}

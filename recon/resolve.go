@@ -79,10 +79,10 @@ func ResolutionWords(name, lang string) string {
 
 // entries builds the journals of the proposed resolution, and what of the
 // hospital's pending payable they prove.
-func (d *decision) entries(ctx context.Context, tx pgx.Tx, c *Case) ([]ledger.Entry, ledger.Money, error) {
-	open, err := suspense(ctx, tx, d.dir, c)
-	if err != nil {
-		return nil, 0, err
+func (d *decision) entries(ctx context.Context, b *ledger.Batch, c *Case, open []Suspense) ([]ledger.Entry, ledger.Money, error) {
+	if c.Resolution == "IDENTIFIED" {
+		e, err := d.identified(ctx, b, c, open)
+		return []ledger.Entry{e}, 0, err
 	}
 	journals, err := c.journals(open)
 	if err != nil {
@@ -216,12 +216,9 @@ func (d *decision) entry(c *Case, name string, part Suspense) (ledger.Entry, err
 	}
 	if c.Kind == kindBank {
 		e.Merchant = nil
-		if bank, ok := d.dir.Bank(c.Hospital, c.OrderNo); ok {
-			e.Bank = bank
-		}
 	}
 	detail, _, _ := strings.Cut(c.Reason, " ")
-	e.Owner, e.Settlement = detail, detail
+	e.Owner = detail
 	if c.Code == F7 {
 		e.Amount, e.Fee = 0, part.Fen
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/clearward/clearward/channels/sandbox"
 	"github.com/clearward/clearward/ledger"
+	"github.com/clearward/clearward/recon"
 	"github.com/clearward/clearward/recon/feed"
 )
 
@@ -218,4 +219,81 @@ func TestLateCredit(t *testing.T) {
 	if got := differ(strings.Split(state, "\n"), strings.Split(h.state(first.Day, next.Day), "\n")); strings.Contains(strings.Join(got, "\n"), "SETTLE") {
 		t.Errorf("settlements differ:\n%s", strings.Join(got, "\n"))
 	}
+}
+
+// TestIdentified: what a settlement is short comes later without a word; a person
+// names the settlement and another approves, and both cases are closed, 2243 and
+// 1124 empty, also when the days run again (scenario 57).
+func TestIdentified(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	dir, plan := generate(t, sandbox.Config{Seed: 22, Payments: 80, Hospitals: 1, Days: 2, Faults: map[string]int{"BANK_SHORT": 2}})
+	h.load(dir, plan)
+	first, next := plan.Days[0], plan.Days[1]
+	h.feedDay(dir, first.Files)
+	h.run(first.Day)
+	var short *recon.Case
+	cases, err := h.engine.Cases(t.Context(), first.Day, false)
+	h.must(err)
+	for i := range cases {
+		if cases[i].Code == recon.BankShort && cases[i].Channel == "WECHAT" {
+			short = &cases[i]
+		}
+	}
+	h.importDay(dir, next)
+	h.feedDay(dir, slices.DeleteFunc(slices.Clone(next.Files), func(f sandbox.File) bool { return f.Source == sandbox.SourceBank }))
+	bank := ""
+	for _, f := range next.Files {
+		if f.Source == sandbox.SourceBank {
+			bank = filepath.Join(dir, f.Path)
+		}
+	}
+	h.feed(feed.Options{}, statement(t, bank, int64(-short.Amount), "WORDLESS", "往来款"))
+	h.run(next.Day)
+	h.verify()
+	h.casesCarry(first.Day, next.Day)
+	c, settlement := h.caseOf(next.Day, recon.BankUnidentified, ""), "stl_"+first.Day.Compact()+"_"+short.MerchantNo
+	if c.Note != "suggested: "+settlement {
+		t.Errorf("the case says %q", c.Note)
+	}
+	loose := c.ID
+	_, err = h.decide(loose, "li", "propose", "IDENTIFIED", "stl_20260101_1")
+	h.must(err)
+	if _, err := h.decide(loose, "wang", "approve", ""); err == nil || !strings.Contains(err.Error(), "names no settlement") {
+		t.Errorf("a settlement that does not exist: %v", err)
+	}
+	_, err = h.decide(loose, "wang", "reject", "")
+	h.must(err)
+	if c := h.settle(loose, "IDENTIFIED", settlement); c.State != recon.CaseClosed {
+		t.Errorf("identified: %s", c.State)
+	}
+	check := func() {
+		t.Helper()
+		if file, err := h.engine.CaseFile(t.Context(), short.ID); err != nil || file.State != recon.CaseAutoClosed || len(file.Suspense) != 0 {
+			t.Errorf("the case of the short settlement: %+v, %v", file, err)
+		}
+		for _, line := range h.open("1124.WX.", "2243.") {
+			if strings.Contains(line, settlement) || strings.Contains(line, "WORDLESS") {
+				t.Errorf("still %s", line)
+			}
+		}
+		h.verify()
+		h.casesCarry(first.Day, next.Day)
+	}
+	check()
+	state := h.state(first.Day, next.Day)
+	for _, f := range first.Files {
+		if f.Source == sandbox.SourceBank {
+			h.feed(feed.Options{}, statement(t, filepath.Join(dir, f.Path), 9, "NEW", "利息"))
+		}
+	}
+	h.run(first.Day)
+	h.run(next.Day)
+	check()
+	for _, line := range differ(strings.Split(state, "\n"), strings.Split(h.state(first.Day, next.Day), "\n")) {
+		if strings.Contains(line, settlement) || strings.Contains(line, short.ID) || strings.Contains(line, loose) {
+			t.Error(line)
+		}
+	}
+	h.idle(first.Day, next.Day)
 }

@@ -59,9 +59,10 @@ type settlementState struct {
 
 // creditPart is what of a credit met a settlement, and which day's run tied it.
 type creditPart struct {
-	Ref string
-	Fen ledger.Money
-	By  ledger.Day
+	Ref   string
+	Fen   ledger.Money
+	By    ledger.Day
+	Known bool // tied by people, out of 2243: its journal is theirs
 }
 
 // runBank matches the statements that this run may use.
@@ -479,7 +480,7 @@ func (p *publication) settled(m *clearing.Merchant, s *Settlement, row, old *leg
 	h := p.h
 	refs, parts := s.allRefs(), slices.Clone(s.parts)
 	for _, c := range s.Credits {
-		parts = append(parts, creditPart{c.Ref, c.Amount, h.day})
+		parts = append(parts, creditPart{Ref: c.Ref, Fen: c.Amount, By: h.day})
 	}
 	text, err := json.Marshal(settlementState{Account: s.Account, Due: s.Due, Expected: s.Expected, Fee: s.Fee,
 		Arrived: s.Arrived, Returned: s.Returned, Parts: parts, Code: s.Code})
