@@ -67,7 +67,9 @@ type BankRules struct {
 	Complete func(channel string) bool                 // every fund bill of this channel is in
 	Waiting  func(channel, text string) (string, bool) // a merchant number of ours, named in text, whose fund bill is not in
 	Whole    bool                                      // this day shows the lines that belong to no settlement
-	ModeB    bool
+	ModeB    bool                                      // the account is custody: every line on it is ours to explain
+
+	returned map[string]bool // EndToEndIDs that went out and came back on this statement
 }
 
 // matchBank ties the lines of one statement to the settlements that are due or
@@ -77,6 +79,7 @@ func matchBank(r BankRules, due []*Settlement, lines []BankLine) ([]*BankItem, S
 	slices.SortFunc(due, func(a, b *Settlement) int {
 		return cmp.Or(cmp.Compare(a.Day, b.Day), cmp.Compare(a.Channel, b.Channel), cmp.Compare(a.MerchantNo, b.MerchantNo))
 	})
+	r.pairReturns(lines)
 	var items []*BankItem
 	var scope Scope
 	for i := range lines {
@@ -102,6 +105,23 @@ func matchBank(r BankRules, due []*Settlement, lines []BankLine) ([]*BankItem, S
 		}
 	}
 	return items, scope
+}
+
+// pairReturns finds transfers that went out and came back (退票): together they are
+// nothing.
+func (r *BankRules) pairReturns(lines []BankLine) {
+	out := map[string]ledger.Money{}
+	for i := range lines {
+		if l := &lines[i]; l.Amount < 0 {
+			out[l.EndToEndID] = -l.Amount
+		}
+	}
+	r.returned = map[string]bool{}
+	for i := range lines {
+		if l := &lines[i]; l.ReturnOf != "" && l.Amount > 0 && out[l.ReturnOf] == l.Amount {
+			r.returned[l.ReturnOf] = true
+		}
+	}
 }
 
 // channelOf returns the channel whose counterparty the line names, "" for none.
@@ -264,7 +284,9 @@ func (r *BankRules) name(l *BankLine, channel string) *BankItem {
 		if r.ModeB {
 			item.Effects = Effects{effect("J35b", -l.Amount, 0)}
 		}
-	case channel == "" || r.Own[l.CounterpartyAcc]:
+	case r.Own[l.CounterpartyAcc] || r.returned[l.EndToEndID]:
+		return nil
+	case channel == "" && !r.ModeB: // the hospital's main account: its own business
 		return nil
 	case l.Amount < 0:
 		item.Code, item.Effects = UnknownDebit, Effects{effect("E39", -l.Amount, 0)}

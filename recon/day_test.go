@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -190,15 +191,21 @@ var sampleTrial = map[string]ledger.Money{
 
 func (h *house) expectTrial() {
 	h.t.Helper()
+	h.expectBalances(sampleTrial)
+}
+
+// expectBalances: these accounts have these balances and every other is zero.
+func (h *house) expectBalances(want map[string]ledger.Money) {
+	h.t.Helper()
 	got := h.trial()
 	var lines []string
-	for code := range sampleTrial {
-		if got[code] != sampleTrial[code] {
-			lines = append(lines, fmt.Sprintf("%s is %s, want %s", code, got[code], sampleTrial[code]))
+	for code := range want {
+		if got[code] != want[code] {
+			lines = append(lines, fmt.Sprintf("%s is %s, want %s", code, got[code], want[code]))
 		}
 	}
 	for code, fen := range got {
-		if _, ok := sampleTrial[code]; !ok {
+		if _, ok := want[code]; !ok {
 			lines = append(lines, fmt.Sprintf("%s is %s, want 0", code, fen))
 		}
 	}
@@ -222,4 +229,49 @@ func TestSampleDay(t *testing.T) {
 	var table bytes.Buffer
 	h.must(d.Write(&table, recon.FormatTable, "zh"))
 	t.Log("\n" + table.String())
+}
+
+// sampleTrialB is the sample day on settle mode B, debits above zero: what mode A
+// has made the hospital's own rests in custody and is available for a payout; the
+// fee is not made a debt yet (J27 tops it up), and the bank's charge is the platform's.
+var sampleTrialB = map[string]ledger.Money{
+	"1002.CUST.755947919810515.H1": 1575696 - 1200, "6603.755947919810515": 1200,
+	"2202.H1.AVAIL": -1578258, "1998.H1": 9513 + 1200, "2998.H1": -9513 - 1200,
+	"1122.WX.1900000109": 2000, "1125.WX.1900000109": 120600, "1221.H1": 15300, "2202.H1.PEND": -9500, "2204.H1": -11141,
+	"2205.ALI.20880000000000020156": -500, "2205.WX.1900000109": -123100, "2206.WX.1900000109": -12, "2241.H1": -610, "6601.H1": 9525,
+}
+
+// custodyStatement is the sample statement without the hospital's own suppliers,
+// which have no business on a custody account.
+func custodyStatement(t *testing.T) string {
+	text, err := os.ReadFile(filepath.Join(sampleDir, "bank_camt053_20260916.xml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := regexp.MustCompile(`(?s)\s*<Ntry><NtryRef>[456]</NtryRef>.*?</Ntry>`).ReplaceAllString(string(text), "")
+	kept = strings.NewReplacer("994121.82", "1019121.82", "<NbOfNtries>4</NbOfNtries><Sum>37133.82", "<NbOfNtries>3</NbOfNtries><Sum>19133.82",
+		"<NbOfNtries>3</NbOfNtries><Sum>43012.00", "<NbOfNtries>1</NbOfNtries><Sum>12.00").Replace(kept)
+	path := filepath.Join(t.TempDir(), "bank_custody.xml")
+	if err := os.WriteFile(path, []byte(kept), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestSampleDayOnModeB runs the sample day for a private hospital whose money a bank
+// keeps: J26a and J26b in place of J28a to J28c (spec/accounting.md 3.6).
+func TestSampleDayOnModeB(t *testing.T) {
+	h := newHouse(t)
+	text, err := os.ReadFile(filepath.Join(sampleDir, "setup.yaml"))
+	h.must(err)
+	modeB := strings.NewReplacer("PUBLIC", "PRIVATE", "settle_mode: A", "settle_mode: B", "SETTLEMENT", "CUSTODY").Replace(string(text))
+	path := filepath.Join(t.TempDir(), "setup.yaml")
+	h.must(os.WriteFile(path, []byte(modeB), 0o600))
+	h.setup(path)
+	h.importFile(filepath.Join(sampleDir, "platform.csv"))
+	h.feedSample(sampleFeeds[:5]...)
+	h.feed(feed.Options{}, custodyStatement(t))
+	h.expect(h.run(sampleDay))
+	h.expectBalances(sampleTrialB)
+	h.verify()
 }

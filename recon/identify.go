@@ -41,11 +41,8 @@ func (d *decision) identified(ctx context.Context, b *ledger.Batch, c *Case, ope
 // settlementOf reads "stl_20260915_1900000109".
 func (d *decision) settlementOf(c *Case, ref string) (*clearing.Merchant, ledger.Day, error) {
 	for _, m := range d.dir.Merchants {
-		text, ok := strings.CutPrefix(ref, "stl_")
-		if text, ok = strings.CutSuffix(text, "_"+m.No); !ok || m.Hospital != c.Hospital || len(text) != 8 {
-			continue
-		}
-		if day, err := ledger.ParseDay(text[:4] + "-" + text[4:6] + "-" + text[6:]); err == nil {
+		text := strings.TrimSuffix(strings.TrimPrefix(ref, "stl_"), "_"+m.No)
+		if day, err := ledger.ParseDay(text); err == nil && m.Hospital == c.Hospital && settlementRef(m, day) == ref {
 			return m, day, nil
 		}
 	}

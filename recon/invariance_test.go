@@ -139,10 +139,7 @@ func stateOf(t *testing.T, dir string, plan *sandbox.Plan, v variant) string {
 	d := h.run(day)
 	h.verify()
 	h.casesCarry(day)
-	var out []string
-	for _, r := range found(d) {
-		out = append(out, r)
-	}
+	out := slices.Clone(found(d))
 	trial := h.trial()
 	out = append(append(out, h.open(suspenseFamilies...)...), strings.Split(trialOf(trial), "\n")...)
 	for _, leg := range h.legs(day) {

@@ -502,6 +502,10 @@ func (p *publication) own(b *ledger.Batch, m *clearing.Merchant, r *running) err
 		journal, fee = "J30", 0
 	}
 	capacity := r.arrived - (r.owned - r.ownedFee)
+	if capacity < 0 {
+		return fmt.Errorf("recon: the statement of %s takes back %s of %s that has been made the hospital's own: ask the bank before this day can be published",
+			p.h.bankDay(), -capacity, m.No)
+	}
 	gross := min(r.released-r.owned, capacity+fee)
 	net := gross - fee
 	if net <= 0 {

@@ -35,7 +35,8 @@ var resolutions = map[string]resolution{
 	"LINK":           {"确认同笔，补写单号", "confirm the link", "", false, false, map[Code][]string{I7: {"J02"}, I8: {"E37", "J02"}, F12: {"J02"}}},
 	"HIS_VOIDS":      {"HIS 作废", "HIS voids the bill", "", false, true, map[Code][]string{F3: {"E14"}, F4: {"E14"}, F5: {"E19"}, I2: nil, I3: nil, I4: {"-E10"}, I5: nil, I6: nil, Restated: {"E14"}}},
 	"CASH_PAID":      {"患者窗口补交现金", "the patient paid cash", "", false, false, map[Code][]string{F3: {"E13"}}},
-	"HOSPITAL_BEARS": {"医院承担", "the hospital bears it", "", false, false, map[Code][]string{F3: {"E14"}, F4: {"E14"}, F5: {"E19"}}},
+	"HOSPITAL_BEARS": {"医院承担", "the hospital bears it", "", false, false, map[Code][]string{F3: {"E14"}, F4: {"E14"}, F5: {"E19"}, UnknownDebit: {"E14"}}},
+	"PAID_OVER":      {"医院间已划转", "one hospital paid the other", "", false, false, map[Code][]string{F9: {"E22c"}}},
 	"PLATFORM_BEARS": {"平台承担（核销）", "the platform bears it (write-off)", "", false, false, map[Code][]string{
 		F3: {"E14", "E15a"}, F4: {"E14", "E15a"}, I2: {"E08a"}, I3: {"E09"}}},
 	"FOREIGN":       {"非本平台交易", "another business of the hospital", "the owner, --detail NAME", false, false, map[Code][]string{F1: {"E04"}}},
@@ -84,6 +85,10 @@ func (d *decision) entries(ctx context.Context, b *ledger.Batch, c *Case, open [
 		e, err := d.identified(ctx, b, c, open)
 		return []ledger.Entry{e}, 0, err
 	}
+	if c.Resolution == "PAID_OVER" {
+		e, err := d.paidOver(c, open)
+		return []ledger.Entry{e}, 0, err
+	}
 	journals, err := c.journals(open)
 	if err != nil {
 		return nil, 0, err
@@ -106,6 +111,49 @@ func (d *decision) entries(ctx context.Context, b *ledger.Batch, c *Case, open [
 		}
 	}
 	return out, proved, nil
+}
+
+// paidOver is E22c: the hospital whose number took the money has paid it to the one
+// that it belongs to, on paper, from bank account to bank account.
+func (d *decision) paidOver(c *Case, open []Suspense) (ledger.Entry, error) {
+	e := clearing.Event{Day: d.today, Case: c.ID, Maker: c.Maker, Checker: d.Who}
+	var long, short ledger.Money
+	for _, s := range open {
+		for i := range d.dir.Hospitals {
+			h := &d.dir.Hospitals[i]
+			switch s.Account.ID() {
+			case clearing.Long(h.Code).ID():
+				if s.Fen > 0 {
+					e.Hospital, long = h, s.Fen
+				}
+			case clearing.Short(h.Code).ID():
+				if s.Fen > 0 {
+					e.OtherHospital, short = h, s.Fen
+				}
+			}
+		}
+	}
+	if long == 0 || long != short {
+		return ledger.Entry{}, ErrResolution.Because("resolution", "PAID_OVER settles money that is long at one hospital and short by the same at another; this case has %s long and %s short", long, short)
+	}
+	for i := range d.dir.Banks {
+		b := &d.dir.Banks[i]
+		if b.Role != clearing.Settlement {
+			continue
+		}
+		if b.Hospital == e.Hospital.Code && e.Bank == nil {
+			e.Bank = b
+		}
+		if b.Hospital == e.OtherHospital.Code && e.OtherBank == nil {
+			e.OtherBank = b
+		}
+	}
+	e.Amount = long
+	out, err := clearing.NewEntry(e, "E22c")
+	if err != nil {
+		return ledger.Entry{}, ErrResolution.Because("resolution", "PAID_OVER: %v", err)
+	}
+	return out, nil
 }
 
 // parts is what the resolution moves, payment by payment where several rest under

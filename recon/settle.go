@@ -391,6 +391,9 @@ func (h *hospitalRun) bankEffects(bank *clearing.BankAccount, m *clearing.Mercha
 		if m != nil {
 			ev.Settlement = settlementRef(m, row.Day)
 		}
+		if x.Journal == "E27b" {
+			ev.Short = -row.D
+		}
 		e, err := clearing.NewEntry(ev, x.Journal)
 		if err != nil {
 			return nil, fmt.Errorf("%s of %s: %w", x.Journal, ref, err)
@@ -419,7 +422,7 @@ func (p *publication) settlements(ctx context.Context, b *ledger.Batch, all map[
 	for k := range h.proved {
 		days[k] = true
 	}
-	changes := h.bank.rows
+	var changes []*change
 	for k := range days {
 		m := h.merchant(k.channel, k.no)
 		if m == nil {
@@ -437,7 +440,8 @@ func (p *publication) settlements(ctx context.Context, b *ledger.Batch, all map[
 			changes = append(changes, c)
 		}
 	}
-	return apply(ctx, b, changes)
+	// What arrived comes first: a debit of custody may take from it.
+	return apply(ctx, b, append(changes, h.bank.rows...))
 }
 
 func (p *publication) settlement(ctx context.Context, b *ledger.Batch, m *clearing.Merchant, day ledger.Day, s *Settlement, r *running) (*change, error) {
