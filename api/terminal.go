@@ -7,21 +7,11 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/clearward/clearward/recon"
 )
 
-// width is how many columns a terminal gives the text: two for a Chinese sign.
-func width(text string) int {
-	n := 0
-	for _, r := range text {
-		n++
-		if r >= 0x2e80 && r <= 0xa4cf || r >= 0xac00 && r <= 0xd7a3 || r >= 0xf900 && r <= 0xfaff || r >= 0xfe30 && r <= 0xfe6f || r >= 0xff00 && r <= 0xff60 {
-			n++
-		}
-	}
-	return n
-}
-
-func pad(text string, n int) string { return text + strings.Repeat(" ", max(n-width(text), 0)) }
+func pad(text string, n int) string { return text + strings.Repeat(" ", max(n-recon.Width(text), 0)) }
 
 // table prints rows under their heads. A head that begins with ">" is a column
 // of numbers, which stand to the right.
@@ -43,14 +33,14 @@ func (t *table) write(w io.Writer) {
 	all := append([][]string{heads}, t.rows...)
 	for _, row := range all {
 		for i, cell := range row {
-			widths[i] = max(widths[i], width(cell))
+			widths[i] = max(widths[i], recon.Width(cell))
 		}
 	}
 	for _, row := range all {
 		var line strings.Builder
 		line.WriteString(" ")
 		for i, cell := range row {
-			gap := strings.Repeat(" ", widths[i]-width(cell))
+			gap := strings.Repeat(" ", widths[i]-recon.Width(cell))
 			if strings.HasPrefix(t.heads[i], ">") {
 				line.WriteString(" " + gap + cell)
 			} else {

@@ -236,8 +236,8 @@ func yuan(m *ledger.Money) string {
 	return m.String()
 }
 
-// width is how many columns a terminal gives the text: two for a Chinese sign.
-func width(text string) int {
+// Width is how many columns a terminal gives the text: two for a Chinese sign.
+func Width(text string) int {
 	n := 0
 	for _, r := range text {
 		n++
@@ -248,6 +248,6 @@ func width(text string) int {
 	return n
 }
 
-func pad(text string, n int) string { return text + strings.Repeat(" ", max(n-width(text), 1)) }
+func pad(text string, n int) string { return text + strings.Repeat(" ", max(n-Width(text), 1)) }
 
-func padLeft(text string, n int) string { return strings.Repeat(" ", max(n-width(text), 1)) + text }
+func padLeft(text string, n int) string { return strings.Repeat(" ", max(n-Width(text), 1)) + text }
