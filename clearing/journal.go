@@ -375,21 +375,28 @@ func contracted(write func(*page)) func(*page) {
 	}
 }
 
-// settled takes what left the channel, net on target and the fee that the
-// channel billed less what it returned; a negative fee turns sides.
+// settled takes what left the channel, net on target, and the fee that it billed
+// less what it returned. A negative fee turns sides; on a day on which more was
+// refunded than taken nothing leaves at all, and only the fee is settled.
 func settled(target side) func(*page) {
 	return func(p *page) {
-		if p.Fee >= 0 {
-			// A day on which more was refunded than taken leaves nothing to
-			// withdraw; its fee was kept back all the same.
-			if p.Amount > 0 || p.Fee == 0 {
-				p.move(target(p), channelMoney(p), p.Amount)
-			}
-			fee(feeOwed, channelMoney)(p)
+		if gross := p.Amount + p.Fee; p.Fee < 0 {
+			p.moveSome(target(p), channelMoney(p), gross)
+			p.moveSome(target(p), feeOwed(p), min(p.Amount, -p.Fee))
+			p.moveSome(channelMoney(p), feeOwed(p), -gross)
 			return
 		}
-		p.move(target(p), channelMoney(p), p.Amount+p.Fee)
-		p.move(target(p), feeOwed(p), -p.Fee)
+		if p.Amount != 0 || p.Fee == 0 {
+			p.move(target(p), channelMoney(p), p.Amount)
+		}
+		fee(feeOwed, channelMoney)(p)
+	}
+}
+
+// moveSome writes a posting where there is something to move.
+func (p *page) moveSome(debit, credit ledger.Leg, amount ledger.Money) {
+	if amount > 0 {
+		p.move(debit, credit, amount)
 	}
 }
 

@@ -432,3 +432,29 @@ func TestVariantsAreChosenByTheTerms(t *testing.T) {
 		t.Errorf("a coupon that the platform funds: %v %v", entry.Head().Kind, err)
 	}
 }
+
+// TestASettlementTakesItsFeeWhicheverWayItGoes: what leaves the channel is the net
+// and the fee, also where more fee came back than was billed, and on a day of
+// refunds alone, when nothing leaves.
+func TestASettlementTakesItsFeeWhicheverWayItGoes(t *testing.T) {
+	for _, bearer := range []Bearer{ByPlatform, ByHospital} {
+		for _, c := range []struct{ net, fee ledger.Money }{{100, 10}, {100, 0}, {100, -10}, {10, -10}, {5, -10}, {0, -10}, {0, 10}} {
+			w := newWorld(ModeA, bearer)
+			e := w.event()
+			e.Amount, e.Fee = c.net, c.fee
+			postings, err := Journal("J28a", e)
+			if err != nil {
+				t.Fatalf("net %d, fee %d: %v", c.net, c.fee, err)
+			}
+			got := map[string]ledger.Money{}
+			for _, p := range postings {
+				got[w.names[p.Debit.Account]] += p.Amount
+				got[w.names[p.Credit.Account]] -= p.Amount
+			}
+			left, came, feeOwed := got[Withdrawn(w.w1).Code()], got[ChannelMoney(w.w1).Code()], got[FeeOwed(w.w1, bearer).Code()]
+			if left != c.net || came != -(c.net+c.fee) || feeOwed != c.fee {
+				t.Errorf("net %d, fee %d borne by %s: %v", c.net, c.fee, bearer, got)
+			}
+		}
+	}
+}

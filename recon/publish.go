@@ -33,7 +33,9 @@ type change struct {
 // they are equal. A leg whose case a person has closed is left as it was decided.
 func (h *hospitalRun) changeOf(leg *Leg) (*change, error) {
 	effects, proved := Effects(nil), ledger.Money(0)
-	if leg.Code != None {
+	// At a channel where the hospital has no merchant number there is no account to
+	// post to: what HIS says of it is a case, and nothing stands for it.
+	if leg.Code != None && leg.MerchantNo != "" {
 		effects, proved = leg.effects()
 	}
 	row := &legRow{legKeyRow: leg.rowKey(), Channel: leg.Channel, MerchantNo: leg.MerchantNo, Code: leg.Code,
@@ -508,7 +510,7 @@ func (p *publication) own(b *ledger.Batch, m *clearing.Merchant, r *running) err
 	}
 	gross := min(r.released-r.owned, capacity+fee)
 	net := gross - fee
-	if net <= 0 {
+	if gross <= 0 || net <= 0 {
 		return nil
 	}
 	bank, ok := p.h.dir.Bank(m.Hospital, m.SettlesTo)

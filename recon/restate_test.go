@@ -297,3 +297,34 @@ func TestIdentified(t *testing.T) {
 	}
 	h.idle(first.Day, next.Day)
 }
+
+// TestHISNamesAChannelThatTheHospitalHasNot: a refund in HIS by a channel at which
+// the hospital has no merchant number is a case like any other and holds no day up.
+func TestHISNamesAChannelThatTheHospitalHasNot(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	text, err := os.ReadFile(filepath.Join(sampleDir, "setup.yaml"))
+	h.must(err)
+	var kept []string
+	for line := range strings.Lines(string(text)) {
+		if !strings.Contains(line, "UNIONPAY") {
+			kept = append(kept, line)
+		}
+	}
+	dir := t.TempDir()
+	h.must(os.WriteFile(filepath.Join(dir, "setup.yaml"), []byte(strings.Join(kept, "")), 0o600))
+	h.setup(filepath.Join(dir, "setup.yaml"))
+	his, err := os.ReadFile(filepath.Join(sampleDir, "his.csv"))
+	h.must(err)
+	row := "H1,RU000001,REFUND,UNIONPAY,UP2026091500000001,UR2026091500000001,700,2026-09-15 10:00:00,C03,OUTPATIENT,UNIONPAY,2600000099,C03-20260915-1,BU000001,P0000000000000001\n"
+	h.must(os.WriteFile(filepath.Join(dir, "his.csv"), append(his, row...), 0o600))
+	h.importFile(filepath.Join(sampleDir, "platform.csv"))
+	h.feedSample(sampleFeeds[1:]...)
+	h.feed(feed.Options{Counted: true, Rows: 51, Sum: 1592039 - 700}, filepath.Join(dir, "his.csv"))
+	d := h.run(sampleDay)
+	at := slices.IndexFunc(d.Items, func(i *recon.Item) bool { return i.OrderNo == "UP2026091500000001" })
+	if at < 0 || d.Items[at].Code != recon.I4 || d.Items[at].Amount != 700 {
+		t.Errorf("the refund is not listed: %+v", d.Items)
+	}
+	h.verify()
+}
