@@ -43,6 +43,7 @@ type hospitalRun struct {
 	run       int
 	trade     bool // HIS, platform and channel are compared
 	matched   bool
+	finished  error // why matching failed
 	changed   []versionKey
 
 	carried []*legRow
@@ -75,7 +76,8 @@ type settleDay struct {
 
 // Run reconciles a business day of every hospital whose inputs allow it (S0 to
 // S12) and returns what now stands of the day. Run again on the same inputs it
-// changes nothing and returns the same.
+// changes nothing and returns the same. A hospital whose run fails, by its proof
+// for instance, is not published and keeps no other from it: the error names it.
 func (e *Engine) Run(ctx context.Context, day ledger.Day) (*Day, error) {
 	dir, err := e.directory(ctx)
 	if err != nil {
@@ -95,12 +97,16 @@ func (e *Engine) Run(ctx context.Context, day ledger.Day) (*Day, error) {
 		return nil, err
 	}
 	acrossHospitals(runs)
+	var failed []error
 	for _, h := range runs {
-		if err := h.publish(ctx); err != nil {
-			return nil, fmt.Errorf("publish %s on %s: %w", h.hospital.Code, day, err)
+		if err := h.finished; err != nil {
+			failed = append(failed, fmt.Errorf("match %s on %s: %w", h.hospital.Code, day, err))
+		} else if err := h.publish(ctx); err != nil {
+			failed = append(failed, fmt.Errorf("publish %s on %s: %w", h.hospital.Code, day, err))
 		}
 	}
-	return e.Load(ctx, day)
+	d, err := e.Load(ctx, day)
+	return d, errors.Join(append(failed, err)...)
 }
 
 // matchAll matches the hospitals whose inputs changed, and then those that hold
@@ -114,8 +120,9 @@ func (e *Engine) matchAll(ctx context.Context, dir *clearing.Directory, runs []*
 		}
 		h := runs[n]
 		h.matched = true
-		if err := h.finish(ctx); err != nil {
-			return nil, fmt.Errorf("match %s on %s: %w", h.hospital.Code, h.day, err)
+		if h.finished = h.finish(ctx); h.finished != nil {
+			h.held = nil
+			continue
 		}
 		others, err := h.otherHalves(ctx)
 		if err != nil {

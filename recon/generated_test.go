@@ -146,3 +146,34 @@ func trialOf(balances map[string]ledger.Money) string {
 	}
 	return b.String()
 }
+
+// TestOneHospitalKeepsNoOtherFromItsDay: what is wrong with one hospital's records
+// is said of that hospital; the other is published, and the first follows when it
+// is mended.
+func TestOneHospitalKeepsNoOtherFromItsDay(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	dir, plan := generate(t, sandbox.Config{Seed: 7, Payments: 600, Hospitals: 2})
+	h.load(dir, plan)
+	day := plan.Days[0]
+	h.feedDay(dir, day.Files)
+	spoil := func(effects string) {
+		_, err := h.db.Pool.Exec(t.Context(), `
+			INSERT INTO recon_legs (hospital, day, order_no, kind, refund_no, channel, merchant_no, code, case_id, d_fen, first_day, last_day,
+				open, decided, settled, effects, proved_fen, lines)
+			VALUES ('H2', $1, '0', 'PAY', '', 'WECHAT', '1900001109', '', '', 0, $1, $1, FALSE, FALSE, FALSE, $2, 0, '')
+			ON CONFLICT (hospital, day, order_no, kind, refund_no) DO UPDATE SET effects = excluded.effects`, day.Day, effects)
+		h.must(err)
+	}
+	spoil("nonsense")
+	d, err := h.engine.Run(t.Context(), day.Day)
+	if err == nil || !strings.Contains(err.Error(), "H2") || d == nil || len(d.Runs) != 1 || d.Runs[0].Hospital != "H1" {
+		t.Fatalf("runs %+v, error %v", d, err)
+	}
+	h.verify()
+	spoil("")
+	for _, line := range differ(planned(day.Cases), found(h.run(day.Day))) {
+		t.Error(line)
+	}
+	h.verify()
+}

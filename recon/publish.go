@@ -113,9 +113,15 @@ func (h *hospitalRun) complete(c *change, leg *Leg) error {
 	if c.old != nil {
 		stands = c.old.Effects
 	}
-	c.undo = stands.minus(c.row.Effects)
-	missing := c.row.Effects.minus(stands)
-	kept := stands.minus(c.undo)
+	may := stands
+	if c.old != nil && c.old.restsUnder() != leg.theCase() {
+		// The suspense has come under another case: it is posted there anew.
+		may = slices.DeleteFunc(slices.Clone(stands), func(x Effect) bool { return strings.HasPrefix(x.Journal, "E") })
+	}
+	missing := c.row.Effects.minus(may)
+	kept := c.row.Effects.minus(missing)
+	kept = may.minus(may.minus(kept)) // as they stand in the journal
+	c.undo = stands.minus(kept)
 	c.row.Effects = append(slices.Clone(kept), missing...)
 	for i, x := range missing {
 		e, err := newEntry(h.event(leg, x), x.Journal)
@@ -126,6 +132,14 @@ func (h *hospitalRun) complete(c *change, leg *Leg) error {
 		c.slots = append(c.slots, len(kept)+i)
 	}
 	return nil
+}
+
+// restsUnder is the case under which the row's suspense was posted.
+func (r *legRow) restsUnder() string {
+	if r.CaseID != "" {
+		return r.CaseID
+	}
+	return r.caseID()
 }
 
 // same says that nothing about the row has changed.
