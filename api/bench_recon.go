@@ -144,7 +144,7 @@ func (m *matching) store(ctx context.Context) error {
 	}
 	at := benchDay.Start().Add(9 * time.Hour)
 	columns := strings.Fields(`hospital order_no channel merchant_no trade_no amount_fen settle_fen fee_fen occurred_at channel_success_at
-		status bill_no biz_type terminal patient_ref fund_day digest`)
+		status bill_no biz_type terminal patient_ref fund_day digest posted`)
 	next := -1
 	_, err := m.b.server.DB.Pool.CopyFrom(ctx, pgx.Identifier{"payments"}, columns, pgx.CopyFromFunc(func() ([]any, error) {
 		if next++; next == len(m.orders) {
@@ -152,7 +152,7 @@ func (m *matching) store(ctx context.Context) error {
 		}
 		fen := int64(m.fen(next))
 		return []any{m.hospital, m.orders[next], m.channel, m.no, "42" + m.orders[next], fen, fen, fen * 6 / 1000, at, at,
-			"SUCCESS", "B" + m.orders[next], "OUTPATIENT", "", "", int32(benchDay), int64(next)}, nil
+			"SUCCESS", "B" + m.orders[next], "OUTPATIENT", "", "", int32(benchDay), int64(next), true}, nil
 	}))
 	if err != nil {
 		return err

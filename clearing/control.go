@@ -133,16 +133,17 @@ func checkFees(ctx context.Context, tx pgx.Tx) (found []ledger.Finding, err erro
 // checkPayments: every payment that succeeded is posted, by hospital and day,
 // and nothing else is posted as one.
 func checkPayments(ctx context.Context, tx pgx.Tx) ([]ledger.Finding, error) {
-	return compareDays(ctx, tx, "2204.", `'J01%'`,
-		`SELECT '2204.' || hospital AS code, fund_day AS day, amount_fen AS fen FROM payments WHERE status = 'SUCCESS'`)
+	return compareDays(ctx, tx, "2204.", `'J01%' OR e.kind LIKE 'E06%'`,
+		`SELECT '2204.' || hospital AS code, fund_day AS day, amount_fen AS fen FROM payments WHERE posted`)
 }
 
-// checkRefunds is the same for refunds and reversals, by merchant number and day.
+// checkRefunds is the same for the debts that refunds and reversals became, by
+// merchant number and day.
 func checkRefunds(ctx context.Context, tx pgx.Tx) ([]ledger.Finding, error) {
-	return compareDays(ctx, tx, "2205.", `'J18%' OR e.kind LIKE 'J22%'`, `
+	return compareDays(ctx, tx, "2205.", `'J18%' OR e.kind LIKE 'J22%' OR e.kind LIKE 'J23c%' OR e.kind LIKE 'E07%'`, `
 		SELECT '2205.' || CASE channel WHEN 'WECHAT' THEN 'WX' WHEN 'ALIPAY' THEN 'ALI' WHEN 'UNIONPAY' THEN 'UP' ELSE channel END
-			|| '.' || merchant_no AS code, fund_day AS day, amount_fen AS fen
-		FROM refunds WHERE status = 'SUCCESS'`)
+			|| '.' || merchant_no AS code, owed_day AS day, owed_fen AS fen
+		FROM refunds WHERE owed_fen > 0`)
 }
 
 // compareDays compares rows of ours with the entries of their journals, which
@@ -176,23 +177,33 @@ func compareDays(ctx context.Context, tx pgx.Tx, family, kinds, ours string) ([]
 	})
 }
 
-// checkRefunded: what a payment says is refunded is the sum of its refunds.
+// checkRefunded: what a payment says is refunded, and asked for, is the sum of
+// its refunds. One that the channel closed is asked for until another number goes
+// on with it; one that the bank paid is refunded, and the channel settles nothing.
 func checkRefunded(ctx context.Context, tx pgx.Tx) ([]ledger.Finding, error) {
 	rows, err := tx.Query(ctx, `
-		SELECT p.hospital || ' ' || p.order_no, p.refunded_fen, COALESCE(SUM(r.amount_fen), 0)::INT8
+		SELECT p.hospital || ' ' || p.order_no, p.refunded_fen, p.requested_fen, COALESCE(r.done, 0)::INT8, COALESCE(r.asked, 0)::INT8
 		FROM payments AS p
-		LEFT JOIN refunds AS r ON r.hospital = p.hospital AND r.order_no = p.order_no AND r.status = 'SUCCESS'
-		GROUP BY p.hospital, p.order_no, p.refunded_fen, p.refunded_settle_fen, p.fee_returned_fen
-		HAVING p.refunded_fen <> COALESCE(SUM(r.amount_fen), 0)
-			OR p.refunded_settle_fen <> COALESCE(SUM(r.settle_fen), 0) OR p.fee_returned_fen <> COALESCE(SUM(r.fee_fen), 0)
+		LEFT JOIN (
+			SELECT hospital, payment_no, SUM(settle_fen) AS settle, SUM(fee_fen) AS fee,
+				SUM(CASE WHEN status IN ('SUCCESS', 'REROUTED') THEN amount_fen ELSE 0 END) AS done,
+				SUM(CASE WHEN status IN ('APPROVING', 'CANCELLING', 'OWED') OR (status = 'CLOSED' AND next_no = '') THEN amount_fen ELSE 0 END) AS asked
+			FROM refunds WHERE payment_no IS NOT NULL GROUP BY hospital, payment_no
+		) AS r ON r.hospital = p.hospital AND r.payment_no = p.order_no
+		WHERE p.refunded_fen <> COALESCE(r.done, 0) OR p.requested_fen <> COALESCE(r.asked, 0)
+			OR p.refunded_settle_fen <> COALESCE(r.settle, 0) OR p.fee_returned_fen <> COALESCE(r.fee, 0)
 		ORDER BY p.hospital, p.order_no`)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (ledger.Finding, error) {
 		var order string
-		var says, sum ledger.Money
-		err := row.Scan(&order, &says, &sum)
-		return ledger.Finding{Subject: "payment " + order, Detail: fmt.Sprintf("%s is noted as refunded, its refunds sum to %s", says, sum)}, err
+		var says, asked, sum, sumAsked ledger.Money
+		err := row.Scan(&order, &says, &asked, &sum, &sumAsked)
+		detail := fmt.Sprintf("%s is noted as refunded, its refunds sum to %s", says, sum)
+		if asked != sumAsked {
+			detail += fmt.Sprintf("; %s is noted as asked for, its refunds under way sum to %s", asked, sumAsked)
+		}
+		return ledger.Finding{Subject: "payment " + order, Detail: detail}, err
 	})
 }

@@ -240,11 +240,11 @@ func readStored(ctx context.Context, tx pgx.Tx, rows []*row, stored map[string]t
 		hospitals, kinds, numbers = append(hospitals, r.Hospital), append(kinds, string(r.Kind)), append(numbers, r.number())
 	}
 	found, err := tx.Query(ctx, `
-		SELECT 'PAY', '' AS refund_no`+legColumns+` FROM payments
+		SELECT 'PAY', '' AS refund_no`+payColumns+` FROM payments
 		JOIN unnest($1::text[], $2::text[], $3::text[]) AS asked(of_hospital, of_kind, number)
 			ON hospital = of_hospital AND order_no = number AND of_kind = 'PAY'
 		UNION ALL
-		SELECT kind, refund_no`+legColumns+` FROM refunds
+		SELECT kind, refund_no`+refundColumns+` FROM refunds
 		JOIN unnest($1::text[], $2::text[], $3::text[]) AS asked(of_hospital, of_kind, number)
 			ON hospital = of_hospital AND refund_no = number AND kind = of_kind`, hospitals, kinds, numbers)
 	if err != nil {
@@ -288,7 +288,7 @@ func (c *fileCheck) readRefunded(ctx context.Context, slice []refundLine) error 
 	payments, stored := map[paymentKey]refundable{}, map[[3]string]bool{}
 	err := c.db.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `
-			SELECT p.hospital, p.order_no, p.status = 'FAILED', p.channel, p.merchant_no, p.amount_fen, p.settle_fen, p.refunded_fen, p.refunded_settle_fen
+			SELECT p.hospital, p.order_no, p.status <> 'SUCCESS', p.channel, p.merchant_no, p.amount_fen, p.settle_fen, p.refunded_fen, p.refunded_settle_fen
 			FROM unnest($1::text[], $2::text[]) AS asked(hospital, order_no)
 			JOIN payments AS p ON p.hospital = asked.hospital AND p.order_no = asked.order_no`, hospitals, orders)
 		if err != nil {

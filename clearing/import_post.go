@@ -29,6 +29,7 @@ var errRefundable = ledger.Refusal{Code: "REFUNDABLE"}
 type paymentState struct {
 	amount, settle, fee                 ledger.Money
 	refunded, settleBack, feeBack       ledger.Money
+	requested                           ledger.Money // refunds under way
 	failed                              bool
 	wasRefunded, wasSettled, wasFeeBack ledger.Money
 }
@@ -137,7 +138,7 @@ func (p *paymentState) refuse(c *importCommand) error {
 		return errRefundable.Because("order_no", "payment %s is not known", c.OrderNo)
 	case p.failed:
 		return errRefundable.Because("order_no", "payment %s failed: there is nothing to give back", c.OrderNo)
-	case p.refunded+c.Amount > p.amount || p.settleBack+c.Settle > p.settle:
+	case p.refunded+p.requested+c.Amount > p.amount || p.settleBack+c.Settle > p.settle:
 		return errRefundable.Because("amount_fen", "payment %s of %s has %s refunded already, %s more is asked", c.OrderNo, p.amount, p.refunded, c.Amount)
 	}
 	return nil
@@ -157,7 +158,7 @@ func paymentStates(ctx context.Context, tx pgx.Tx, cmds []importCommand) (map[pa
 	}
 	rows, err := tx.Query(ctx, `
 		SELECT p.hospital, p.order_no, p.amount_fen, p.settle_fen, p.fee_fen, p.refunded_fen, p.refunded_settle_fen, p.fee_returned_fen,
-			p.status = 'FAILED'
+			p.requested_fen, p.status <> 'SUCCESS'
 		FROM unnest($1::text[], $2::text[]) AS asked(hospital, order_no)
 		JOIN payments AS p ON p.hospital = asked.hospital AND p.order_no = asked.order_no`, hospitals, orders)
 	if err != nil {
@@ -165,7 +166,7 @@ func paymentStates(ctx context.Context, tx pgx.Tx, cmds []importCommand) (map[pa
 	}
 	var key paymentKey
 	var p paymentState
-	_, err = pgx.ForEachRow(rows, []any{&key.hospital, &key.order, &p.amount, &p.settle, &p.fee, &p.refunded, &p.settleBack, &p.feeBack, &p.failed},
+	_, err = pgx.ForEachRow(rows, []any{&key.hospital, &key.order, &p.amount, &p.settle, &p.fee, &p.refunded, &p.settleBack, &p.feeBack, &p.requested, &p.failed},
 		func() error {
 			state := p
 			state.wasRefunded, state.wasSettled, state.wasFeeBack = p.refunded, p.settleBack, p.feeBack
@@ -210,6 +211,8 @@ type legRows struct {
 	succeeded                                                        []*time.Time
 	statuses, bills, bizTypes, terminals, patients                   []string
 	days                                                             []int32
+	posted                                                           []bool
+	debits                                                           []string // refunds: how they became a debt
 }
 
 func (r *legRows) add(c *importCommand) {
@@ -220,11 +223,23 @@ func (r *legRows) add(c *importCommand) {
 	r.amounts, r.settles, r.fees = append(r.amounts, int64(c.Amount)), append(r.settles, int64(c.Settle)), append(r.fees, int64(c.Fee))
 	r.digests, r.statuses = append(r.digests, c.digest(c.canon)), append(r.statuses, string(c.Status))
 	r.occurred, r.days = append(r.occurred, c.OccurredAt), append(r.days, int32(c.Day))
+	r.posted, r.debits = append(r.posted, c.Status == channels.Success), append(r.debits, c.debit())
 	var succeeded *time.Time
 	if c.Final {
 		succeeded = &c.ChannelSuccessAt
 	}
 	r.succeeded = append(r.succeeded, succeeded)
+}
+
+// debit names the journal by which an imported refund became a debt.
+func (c *importCommand) debit() string {
+	switch {
+	case c.Kind == channels.Pay || c.Status == channels.Failed:
+		return ""
+	case c.Kind == channels.Reverse:
+		return "J22"
+	}
+	return "J18"
 }
 
 func (r *legRows) insertPayments(b *ledger.Batch) {
@@ -233,15 +248,15 @@ func (r *legRows) insertPayments(b *ledger.Batch) {
 	}
 	b.Exec(`
 		INSERT INTO payments (hospital, order_no, channel, merchant_no, trade_no, amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at,
-			status, bill_no, biz_type, terminal, patient_ref, fund_day, digest)
+			status, bill_no, biz_type, terminal, patient_ref, fund_day, digest, posted)
 		SELECT hospital, order_no, channel, merchant_no, trade_no, amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at,
-			status, bill_no, biz_type, terminal, patient_ref, fund_day, digest
+			status, bill_no, biz_type, terminal, patient_ref, fund_day, digest, posted
 		FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int8[], $7::int8[], $8::int8[], $9::timestamptz[],
-			$10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::int4[], $17::int8[])
+			$10::timestamptz[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::int4[], $17::int8[], $18::bool[])
 		AS given(hospital, order_no, channel, merchant_no, trade_no, amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at,
-			status, bill_no, biz_type, terminal, patient_ref, fund_day, digest)`,
+			status, bill_no, biz_type, terminal, patient_ref, fund_day, digest, posted)`,
 		r.hospitals, r.orders, r.channels, r.merchants, r.trades, r.amounts, r.settles, r.fees, r.occurred, r.succeeded,
-		r.statuses, r.bills, r.bizTypes, r.terminals, r.patients, r.days, r.digests)
+		r.statuses, r.bills, r.bizTypes, r.terminals, r.patients, r.days, r.digests, r.posted)
 }
 
 func (r *legRows) insertRefunds(b *ledger.Batch) {
@@ -250,13 +265,16 @@ func (r *legRows) insertRefunds(b *ledger.Batch) {
 	}
 	b.Exec(`
 		INSERT INTO refunds (hospital, kind, refund_no, order_no, channel, merchant_no, trade_no, amount_fen, settle_fen, fee_fen, occurred_at,
-			channel_success_at, status, bill_no, biz_type, terminal, patient_ref, fund_day, digest)
+			channel_success_at, status, bill_no, biz_type, terminal, patient_ref, fund_day, digest, posted, payment_no, debt_no, debit,
+			owed_fen, owed_day)
 		SELECT hospital, kind, refund_no, order_no, channel, merchant_no, trade_no, amount_fen, settle_fen, fee_fen, occurred_at,
-			channel_success_at, status, bill_no, biz_type, terminal, patient_ref, fund_day, digest
+			channel_success_at, status, bill_no, biz_type, terminal, patient_ref, fund_day, digest, posted, order_no, refund_no, debit,
+			CASE WHEN debit = '' THEN 0 ELSE amount_fen END, CASE WHEN debit = '' THEN 0 ELSE fund_day END
 		FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int8[], $9::int8[], $10::int8[],
-			$11::timestamptz[], $12::timestamptz[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::int4[], $19::int8[])
+			$11::timestamptz[], $12::timestamptz[], $13::text[], $14::text[], $15::text[], $16::text[], $17::text[], $18::int4[], $19::int8[],
+			$20::bool[], $21::text[])
 		AS given(hospital, kind, refund_no, order_no, channel, merchant_no, trade_no, amount_fen, settle_fen, fee_fen, occurred_at,
-			channel_success_at, status, bill_no, biz_type, terminal, patient_ref, fund_day, digest)`,
+			channel_success_at, status, bill_no, biz_type, terminal, patient_ref, fund_day, digest, posted, debit)`,
 		r.hospitals, r.kinds, r.refundNos, r.orders, r.channels, r.merchants, r.trades, r.amounts, r.settles, r.fees, r.occurred,
-		r.succeeded, r.statuses, r.bills, r.bizTypes, r.terminals, r.patients, r.days, r.digests)
+		r.succeeded, r.statuses, r.bills, r.bizTypes, r.terminals, r.patients, r.days, r.digests, r.posted, r.debits)
 }

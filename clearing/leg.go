@@ -35,6 +35,20 @@ type Leg struct {
 	Status           channels.Status
 	Final            bool       // the channel's own success is known
 	Day              ledger.Day // fund day: a payment's success, a refund's acceptance
+
+	// Of what is made here and not imported. Status is SUCCESS only where the row
+	// is, and the money did not come after it was closed; all else is FAILED.
+	Stage  string       // the row's own state
+	Live   bool         // made through the API
+	Posted bool         // our own journals stand for its money: J01 or E06, J19a
+	Late   bool         // the money came after we had closed the order: E06+J04 stand, a refund is proposed
+	Acked  ledger.Money // what HIS acknowledged to us: J02 stands for it
+	Owed   ledger.Money // a refund that the channel has not accepted: Debit stands for it
+	Debit  string       // the journal by which the refund became a debt, "" where the debt stood before
+	DebtNo string       // the number under which 2205 and 1125 keep the refund
+	CaseID string       // the refund pays what this case owes
+	Held   bool         // reconciliation posts for it, we do not
+	Digest int64        // changes with all of these but Held
 }
 
 // fundDay dates the leg where the money moved: a payment by the channel's own
@@ -98,11 +112,19 @@ func (l *Leg) canon() []byte {
 	return text
 }
 
-// digest is a number that changes with everything reconciliation reads.
+// digest is a number that changes with everything reconciliation reads. Held is
+// left out: it is set by a run of reconciliation itself, whose inputs it is not.
 func (l *Leg) digest(canon []byte) int64 {
-	sum := sha256.Sum256(fmt.Appendf(canon, " fee %d", int64(l.Fee)))
+	text := fmt.Appendf(canon, " fee %d", int64(l.Fee))
+	if l.Live {
+		text = fmt.Appendf(text, " %s %t %t %d %d %s %s %s", l.Stage, l.Posted, l.Late, int64(l.Acked), int64(l.Owed), l.Debit, l.DebtNo, l.CaseID)
+	}
+	sum := sha256.Sum256(text)
 	return int64(binary.BigEndian.Uint64(sum[:]))
 }
+
+// Redigest is the digest of the leg as it is now.
+func (l *Leg) Redigest() int64 { return l.digest(l.canon()) }
 
 // LegQuery names the legs of a hospital to read: those of a fund day, or those
 // with these order numbers or these bill numbers.
@@ -113,7 +135,18 @@ type LegQuery struct {
 }
 
 const legColumns = `, hospital, channel, merchant_no, order_no, trade_no, bill_no, biz_type, terminal, patient_ref,
-	amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at, status, fund_day`
+	amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at, status, fund_day, live_row, posted, late, acked_fen, owed_fen,
+	debit, debt_no, case_id, held, digest`
+
+// The columns of each table that stand for those of legColumns.
+const (
+	payColumns = `, hospital, channel, merchant_no, order_no, trade_no, bill_no, biz_type, terminal, patient_ref,
+	amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at, status, fund_day, way <> '' AS live_row, posted, late, acked_fen,
+	0::INT8 AS owed_fen, '' AS debit, '' AS debt_no, '' AS case_id, held, digest`
+	refundColumns = `, hospital, channel, merchant_no, order_no, trade_no, bill_no, biz_type, terminal, patient_ref,
+	amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at, status, fund_day, created_at IS NOT NULL AS live_row, posted, FALSE AS late,
+	0::INT8 AS acked_fen, CASE WHEN status = 'OWED' THEN owed_fen ELSE 0 END AS owed_fen, debit, debt_no, case_id, held, digest`
+)
 
 // The order is that of the bytes of the order number, as all sides of a match
 // are sorted.
@@ -121,10 +154,10 @@ const legOrder = ` ORDER BY order_key, kind, refund_no`
 
 const legsOf = `
 	SELECT kind, refund_no` + legColumns + ` FROM (
-		SELECT convert_to(order_no, 'UTF8') AS order_key, 'PAY' AS kind, '' AS refund_no` + legColumns + ` FROM payments
+		SELECT convert_to(order_no, 'UTF8') AS order_key, 'PAY' AS kind, '' AS refund_no` + payColumns + ` FROM payments
 		WHERE hospital = $1 AND %[1]s
 		UNION ALL
-		SELECT convert_to(order_no, 'UTF8') AS order_key, kind, refund_no` + legColumns + ` FROM refunds
+		SELECT convert_to(order_no, 'UTF8') AS order_key, kind, refund_no` + refundColumns + ` FROM refunds
 		WHERE hospital = $1 AND %[1]s
 	) AS legs` + legOrder
 
@@ -160,7 +193,9 @@ func scanLegs(rows pgx.Rows, emit func(*Leg) error) error {
 	var successAt *time.Time
 	_, err := pgx.ForEachRow(rows, []any{&leg.Kind, &leg.RefundNo, &leg.Hospital, &leg.Channel, &leg.MerchantNo, &leg.OrderNo, &leg.TradeNo,
 		&leg.BillNo, &leg.BizType, &leg.Terminal, &leg.Patient, &leg.Amount, &leg.Settle, &leg.Fee, &leg.OccurredAt, &successAt,
-		&leg.Status, &leg.Day}, func() error {
+		&leg.Stage, &leg.Day, &leg.Live, &leg.Posted, &leg.Late, &leg.Acked, &leg.Owed, &leg.Debit, &leg.DebtNo, &leg.CaseID, &leg.Held,
+		&leg.Digest}, func() error {
+		leg.Status = leg.matched()
 		leg.Final, leg.ChannelSuccessAt = successAt != nil, time.Time{}
 		if successAt != nil {
 			leg.ChannelSuccessAt = *successAt
@@ -168,6 +203,14 @@ func scanLegs(rows pgx.Rows, emit func(*Leg) error) error {
 		return emit(&leg)
 	})
 	return err
+}
+
+// matched is what a match reads of the stage: money that is held by its own order.
+func (l *Leg) matched() channels.Status {
+	if l.Stage == string(channels.Success) && !l.Late {
+		return channels.Success
+	}
+	return channels.Failed
 }
 
 // LegsDigest is a text that changes whenever the legs of a merchant number's

@@ -189,7 +189,7 @@ func TestControlsFindWhatDoesNotTie(t *testing.T) {
 	it.must(sampleDay(t))
 	for _, sql := range []string{
 		`UPDATE payments SET amount_fen = amount_fen + 1 WHERE order_no = 'HP2026091500000001'`,
-		`UPDATE refunds SET status = 'FAILED', settle_fen = 0, fee_fen = 0, channel_success_at = NULL WHERE refund_no = 'HR2026091510000001'`,
+		`UPDATE refunds SET status = 'FAILED', settle_fen = 0, fee_fen = 0, channel_success_at = NULL, posted = FALSE, debit = '', owed_fen = 0, owed_day = 0 WHERE refund_no = 'HR2026091510000001'`,
 	} {
 		if _, err := it.db.Pool.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)

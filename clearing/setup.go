@@ -52,8 +52,9 @@ type setupFile struct {
 		Name    string `yaml:"name"`
 		Account string `yaml:"account"`
 	} `yaml:"counterparties"`
-	Holidays []string `yaml:"holidays"` // banks are closed
-	Workdays []string `yaml:"workdays"` // 调休: banks work on a weekend
+	Apps     []setupApp `yaml:"apps"`
+	Holidays []string   `yaml:"holidays"` // banks are closed
+	Workdays []string   `yaml:"workdays"` // 调休: banks work on a weekend
 }
 
 type setupHospital struct {
@@ -61,6 +62,8 @@ type setupHospital struct {
 	Name         string          `yaml:"name"`
 	Ownership    string          `yaml:"ownership"`
 	HISCalls     string          `yaml:"his_calls"`
+	HIS          *setupHIS       `yaml:"his"`
+	RefundPolicy []setupPolicy   `yaml:"refund_policy"`
 	BankAccounts []setupBank     `yaml:"bank_accounts"`
 	Merchants    []setupMerchant `yaml:"merchants"`
 }
@@ -70,6 +73,8 @@ type setupBank struct {
 	Name    string `yaml:"name"`
 	Bank    string `yaml:"bank"`
 	Role    string `yaml:"role"`
+
+	Connection *setupConnection `yaml:"connection"`
 }
 
 type setupMerchant struct {
@@ -85,7 +90,8 @@ type setupMerchant struct {
 	ContractNo      string   `yaml:"contract_no"`
 	ForeignPrefixes []string `yaml:"foreign_prefixes"`
 	setupRate       `yaml:",inline"`
-	Rates           []setupRate `yaml:"rates"` // further rates, by their first day
+	Rates           []setupRate   `yaml:"rates"` // further rates, by their first day
+	Gateway         *setupGateway `yaml:"gateway"`
 }
 
 type setupRate struct {
@@ -131,7 +137,7 @@ func readSetup(r io.Reader) (*setupFile, error) {
 	var file setupFile
 	if err := decoder.Decode(&file); err != nil {
 		text := strings.NewReplacer(" in type clearing.setupFile", "", " in type clearing.setupHospital", "", " in type clearing.setupMerchant", "",
-			" in type clearing.setupBank", "", " in type clearing.setupRate", "", "yaml: unmarshal errors:\n  ", "", "yaml: ", "").Replace(err.Error())
+			" in type clearing.setupBank", "", " in type clearing.setupRate", "", " in type clearing.setupApp", "", "yaml: unmarshal errors:\n  ", "", "yaml: ", "").Replace(err.Error())
 		return nil, fmt.Errorf("%w: %s", ErrSetup, text)
 	}
 	return &file, nil
@@ -145,6 +151,7 @@ type setupPlan struct {
 	orphans   []opening
 	directory Directory
 	days      map[ledger.Day]bool // working or not
+	wiring    Wiring
 }
 
 type opening struct {
@@ -203,6 +210,7 @@ func (f *setupFile) plan() (*setupPlan, error) {
 	}
 	f.planOpenings(&c, p)
 	f.planCounterparties(&c, p)
+	f.planWiring(&c, p)
 	for working, days := range map[bool][]string{false: f.Holidays, true: f.Workdays} {
 		for _, text := range days {
 			day := c.day(text, "holidays, workdays")

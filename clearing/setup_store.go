@@ -75,6 +75,9 @@ func (s *storing) plan(ctx context.Context) error {
 	if err := s.openings(ctx); err != nil {
 		return err
 	}
+	if err := s.wiring(ctx); err != nil {
+		return err
+	}
 	for _, o := range s.want.directory.Counterparties {
 		if !slices.Contains(s.now.Counterparties, o) {
 			s.batch.Queue(`INSERT INTO counterparties (channel, name, account) VALUES ($1, $2, $3)`, o.Channel, o.Name, o.Account)
