@@ -1,0 +1,101 @@
+package jobs
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/clearward/clearward/ledger/db"
+)
+
+// Status is a job as people see it.
+type Status struct {
+	Name, Cron string
+	PausedBy   string // "" while it runs
+	NextAt     time.Time
+	Owner      string // the process that is at it now
+	Last       *Run
+}
+
+// Run is one run of a job.
+type Run struct {
+	Name      string
+	N         int64
+	DueAt     time.Time
+	StartedAt time.Time
+	EndedAt   *time.Time
+	State     string // RUNNING, OK, FAILED, LOST
+	Done      int64
+	Error     string
+}
+
+// List returns every job with its last run, by name.
+func List(ctx context.Context, d *db.DB) ([]Status, error) {
+	rows, err := d.Pool.Query(ctx, `SELECT name, cron, paused_by, next_at, owner FROM jobs ORDER BY name`)
+	if err != nil {
+		return nil, fmt.Errorf("list jobs: %w", err)
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s Status, err error) {
+		return s, row.Scan(&s.Name, &s.Cron, &s.PausedBy, &s.NextAt, &s.Owner)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list jobs: %w", err)
+	}
+	for i := range all {
+		runs, err := History(ctx, d, all[i].Name, 1)
+		if err != nil {
+			return nil, err
+		}
+		if len(runs) > 0 {
+			all[i].Last = &runs[0]
+		}
+	}
+	return all, nil
+}
+
+// History returns the newest runs of a job, the newest first.
+func History(ctx context.Context, d *db.DB, name string, limit int) ([]Run, error) {
+	rows, err := d.Pool.Query(ctx, `
+		SELECT name, n, due_at, started_at, ended_at, state, done, error
+		FROM job_runs WHERE name = $1 ORDER BY n DESC LIMIT $2`, name, limit)
+	if err != nil {
+		return nil, fmt.Errorf("runs of %s: %w", name, err)
+	}
+	runs, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Run])
+	if err != nil {
+		return nil, fmt.Errorf("runs of %s: %w", name, err)
+	}
+	return runs, nil
+}
+
+// Pause keeps a job from being run, in the name of who; a run that is under way
+// ends as it would have.
+func Pause(ctx context.Context, d *db.DB, name, who string) error {
+	return change(ctx, d, name, `UPDATE jobs SET paused = TRUE, paused_by = $2 WHERE name = $1`, who)
+}
+
+// Resume ends a pause. What was due meanwhile is run once.
+func Resume(ctx context.Context, d *db.DB, name string) error {
+	return change(ctx, d, name, `UPDATE jobs SET paused = FALSE, paused_by = '' WHERE name = $1`)
+}
+
+// RunNow makes a job due at now, whenever it would be due otherwise.
+func RunNow(ctx context.Context, d *db.DB, name string, now time.Time) error {
+	return change(ctx, d, name, `UPDATE jobs SET next_at = LEAST(next_at, $2) WHERE name = $1`, now)
+}
+
+func change(ctx context.Context, d *db.DB, name, sql string, args ...any) error {
+	err := d.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		changed, err := tx.Exec(ctx, sql, append([]any{name}, args...)...)
+		if err == nil && changed.RowsAffected() == 0 {
+			return fmt.Errorf("%w: %q", ErrUnknownJob, name)
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("change job: %w", err)
+	}
+	return nil
+}
