@@ -39,6 +39,7 @@ type commands struct {
 	Case      caseCommands     `cmd:"" help:"Work on cases (差异单)."`
 	Verify    verifyCommand    `cmd:"" help:"Compute every balance and rule again from the postings."`
 	Statement statementCommand `cmd:"" help:"Print every line of an account (明细账) with the balance after it."`
+	Daily     dailyCommand     `cmd:"" help:"Write the standard bill file of a hospital's day (对账文件), with header, trailer and checksum."`
 	Migrate   migrateCommand   `cmd:"" help:"Bring the tables up to date; every command does it too."`
 	Demo      demoCommand      `cmd:"" help:"Set up, import, feed and reconcile the sample day and a generated day, in a new data directory."`
 	Day       dayCommand       `cmd:"" help:"Generate a day and reconcile it, from files to the published batch, with the time of each stage and the peak memory."`
@@ -412,6 +413,22 @@ type statementCommand struct {
 func (c *statementCommand) Run(p *program) error {
 	return p.do(func(s *api.Server) error {
 		return s.Statement(p.ctx, p.out, c.Account, ledger.Day(c.From), ledger.Day(c.To), c.Lang)
+	})
+}
+
+type dailyCommand struct {
+	Hospital string `arg:"" help:"The code of the hospital."`
+	Day      day    `required:"" help:"The business day." placeholder:"DAY"`
+	Out      string `help:"The file to write; standard output where left out." placeholder:"FILE" type:"path"`
+}
+
+// Run implements the command.
+func (c *dailyCommand) Run(p *program) error {
+	return p.do(func(s *api.Server) error {
+		if c.Out == "" {
+			return s.DailyFile(p.ctx, c.Hospital, ledger.Day(c.Day), p.out)
+		}
+		return s.DailyFileAt(p.ctx, c.Hospital, ledger.Day(c.Day), c.Out)
 	})
 }
 
