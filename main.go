@@ -39,6 +39,8 @@ type commands struct {
 	Case      caseCommands     `cmd:"" help:"Work on cases (差异单)."`
 	Verify    verifyCommand    `cmd:"" help:"Compute every balance and rule again from the postings."`
 	Statement statementCommand `cmd:"" help:"Print every line of an account (明细账) with the balance after it."`
+	Serve     serveCommand     `cmd:"" help:"Keep running: store what is fed, reconcile the day before at 11:30, prove the books every hour."`
+	Jobs      jobsCommands     `cmd:"" help:"List what is done by the clock; pause it, resume it, run it again."`
 	Daily     dailyCommand     `cmd:"" help:"Write the standard bill file of a hospital's day (对账文件), with header, trailer and checksum."`
 	Migrate   migrateCommand   `cmd:"" help:"Bring the tables up to date; every command does it too."`
 	Demo      demoCommand      `cmd:"" help:"Set up, import, feed and reconcile the sample day and a generated day, in a new data directory."`
@@ -413,6 +415,55 @@ type statementCommand struct {
 func (c *statementCommand) Run(p *program) error {
 	return p.do(func(s *api.Server) error {
 		return s.Statement(p.ctx, p.out, c.Account, ledger.Day(c.From), ledger.Day(c.To), c.Lang)
+	})
+}
+
+type serveCommand struct {
+	Listen string `default:"127.0.0.1:8350" help:"Where to answer; loopback only." placeholder:"HOST:PORT"`
+}
+
+// Run implements the command.
+func (c *serveCommand) Run(p *program) error {
+	return api.Serve(p.ctx, p.config, api.ServeOptions{Listen: c.Listen}, p.out)
+}
+
+type jobsCommands struct {
+	Key     string   `env:"CLEARWARD_KEY" help:"The key of whoever pauses, resumes or runs." placeholder:"ck_…"`
+	Lang    string   `enum:"zh,en" default:"zh" help:"The language: zh or en."`
+	List    struct{} `cmd:"" help:"List jobs with when they run next and what their last run came to."`
+	History struct {
+		Name string `arg:"" help:"The job."`
+	} `cmd:"" help:"List the newest runs of a job."`
+	Pause struct {
+		Name string `arg:"" help:"The job."`
+	} `cmd:"" help:"Keep a job from running."`
+	Resume struct {
+		Name string `arg:"" help:"The job."`
+	} `cmd:"" help:"End a pause; what was due meanwhile runs once."`
+	Again struct {
+		Name string `arg:"" help:"The job."`
+	} `cmd:"" name:"run" help:"Make a job due now."`
+}
+
+// Run implements the commands.
+func (c *jobsCommands) Run(p *program, asked *kong.Context) error {
+	return p.do(func(s *api.Server) error {
+		switch act := asked.Selected().Name; act {
+		case "list":
+			all, err := s.Jobs(p.ctx)
+			if err == nil {
+				api.WriteJobs(p.out, all, c.Lang)
+			}
+			return err
+		case "history":
+			runs, err := s.JobHistory(p.ctx, c.History.Name)
+			if err == nil {
+				api.WriteJobRuns(p.out, runs, c.Lang)
+			}
+			return err
+		default:
+			return s.ManageJob(p.ctx, c.Key, act, c.Pause.Name+c.Resume.Name+c.Again.Name)
+		}
 	})
 }
 

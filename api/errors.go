@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/clearward/clearward/api/auth"
+	"github.com/clearward/clearward/api/jobs"
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/clearing"
 	"github.com/clearward/clearward/deploy/local"
@@ -35,6 +36,9 @@ var advice = []struct {
 	{ledger.ErrUnknown, "run the command again: what is done is not done twice"},
 	{ErrHolderGone, "run the command again: what is done is not done twice"},
 	{ErrNoAccount, "`clearward verify --balances` lists those that do not stand at zero"},
+	{jobs.ErrUnknownJob, "`clearward jobs list` names them"},
+	{ErrOpenDoor, "give a loopback address, and put a proxy that encrypts before it"},
+	{clearing.ErrUnknownHospital, "look at the code; `clearward setup` brings hospitals in"},
 	{fs.ErrNotExist, "look at the path"},
 	{context.Canceled, "run the command again: what is done is not done twice"},
 }

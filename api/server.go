@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/clearward/clearward/api/auth"
+	"github.com/clearward/clearward/api/jobs"
 	"github.com/clearward/clearward/clearing"
 	"github.com/clearward/clearward/deploy/local"
 	"github.com/clearward/clearward/ledger"
@@ -23,7 +24,7 @@ import (
 )
 
 // schemas are all tables, in the order of imports.
-var schemas = []db.Schema{ledger.Schema, clearing.Schema, recon.Schema, auth.Schema}
+var schemas = []db.Schema{ledger.Schema, clearing.Schema, recon.Schema, auth.Schema, jobs.Schema}
 
 // Config says where the program runs.
 type Config struct {

@@ -44,7 +44,8 @@ const (
 	ReconRun    Action = "recon.run"
 	AuditRead   Action = "audit.read" // balances, statements, evidence, verify
 	SetupWrite  Action = "setup.write"
-	KeyNew      Action = "key.new" // making and revoking keys
+	KeyNew      Action = "key.new"    // making and revoking keys
+	JobManage   Action = "job.manage" // pausing, resuming and running jobs again
 )
 
 // allowed is the whole of what anybody may do: what is not here is denied.
@@ -54,8 +55,8 @@ var allowed = map[Role][]Action{
 	Cashier:     {CaseRead, CaseNote},
 	Treasurer:   {CaseRead},
 	Insurance:   {CaseRead, CaseNote},
-	IT:          {CaseRead, CaseNote, FeedWrite},
-	Operator:    {CaseRead, CaseNote, FeedWrite, ImportWrite, ReconRun, SetupWrite},
+	IT:          {CaseRead, CaseNote, FeedWrite, JobManage},
+	Operator:    {CaseRead, CaseNote, FeedWrite, ImportWrite, ReconRun, SetupWrite, JobManage},
 	Supplier:    {},
 	Auditor:     {CaseRead, AuditRead},
 	Admin:       {KeyNew},

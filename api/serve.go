@@ -1,0 +1,209 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/clearward/clearward/api/auth"
+	"github.com/clearward/clearward/api/jobs"
+	"github.com/clearward/clearward/ledger"
+)
+
+// ServeOptions say how the program is served.
+type ServeOptions struct {
+	Listen string // host:port; port 0 for a free one
+}
+
+// ErrOpenDoor is wrapped where the program would listen to the network unencrypted.
+var ErrOpenDoor = errors.New("only loopback is served without encryption")
+
+// How often the jobs are looked at, and how long requests under way may take
+// when the program ends.
+const (
+	lookEvery  = time.Second
+	lastAnswer = 10 * time.Second
+)
+
+// Serve runs the program until ctx ends: it stores what is fed, publishes events
+// and does the jobs of the day by the clock.
+func Serve(ctx context.Context, c Config, o ServeOptions, out io.Writer) (err error) {
+	door, err := listen(ctx, o.Listen)
+	if err != nil {
+		return err
+	}
+	defer door.Close()
+	c.Local.API = door.Addr().String()
+	s, err := Open(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	runner, err := jobs.Open(ctx, s.DB, s.now, s.log, s.schedule()...)
+	if err != nil {
+		return err
+	}
+	runner.Start(lookEvery)
+	defer runner.Stop()
+	server := &http.Server{Handler: s.doors(), ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(door) }()
+	fmt.Fprintf(out, "clearward serves on http://%s (/livez, /readyz); its jobs: `clearward jobs list`. Ctrl-C ends it.\n", door.Addr())
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastAnswer)
+	defer cancel()
+	return server.Shutdown(last)
+}
+
+// listen opens the door; without encryption it opens on loopback alone.
+func listen(ctx context.Context, address string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("--listen: %w", err)
+	}
+	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("%w: --listen %s", ErrOpenDoor, address)
+	}
+	return (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+}
+
+// doors are what answers over HTTP: whether the process lives, and whether it can
+// do its work.
+func (s *Server) doors() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+		defer cancel()
+		if err := s.DB.Pool.Ping(ctx); err != nil {
+			s.log.Warn("not ready", "error", err)
+			http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	return mux
+}
+
+// schedule is what the program does by itself: the run of the day before at
+// 11:30, again while files come late, and the proof of the books every hour.
+func (s *Server) schedule() []jobs.Job {
+	return []jobs.Job{
+		{Name: "recon", Cron: "30 11 * * *", Run: s.reconcileDue},
+		{Name: "recon.late", Cron: "*/10 12-23 * * *", Run: s.reconcileDue},
+		{Name: "verify", Cron: "0 * * * *", Run: func(ctx context.Context, _ time.Time) (int, error) {
+			found, err := s.Verify(ctx)
+			if err == nil && len(found) > 0 {
+				err = fmt.Errorf("%w: the books break %d rules, the first: %s: %s", ErrRefused, len(found), found[0].Subject, found[0].Detail)
+			}
+			return 1, err
+		}},
+	}
+}
+
+// lateDays is for how many days a file that comes late is still run by itself.
+const lateDays = 7
+
+// reconcileDue runs the day before the due time, and the days before that one of
+// which files have come. A day without new inputs is left as it is.
+func (s *Server) reconcileDue(ctx context.Context, due time.Time) (items int, err error) {
+	last := ledger.DayOf(due).Add(-1)
+	var days []ledger.Day
+	err = s.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT DISTINCT day FROM feed_parts WHERE day BETWEEN $1 AND $2 ORDER BY day`, last.Add(-lateDays), last)
+		if err != nil {
+			return err
+		}
+		days, err = pgx.CollectRows(rows, pgx.RowTo[ledger.Day])
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("days that were fed: %w", err)
+	}
+	for _, day := range days {
+		found, failed := s.Reconcile(ctx, day, nil)
+		if failed != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", day, failed))
+			continue
+		}
+		items += len(found.Items)
+	}
+	return items, err
+}
+
+// Jobs lists the jobs with their last runs.
+func (s *Server) Jobs(ctx context.Context) ([]jobs.Status, error) { return jobs.List(ctx, s.DB) }
+
+// JobHistory lists the newest runs of a job.
+func (s *Server) JobHistory(ctx context.Context, name string) ([]jobs.Run, error) {
+	return jobs.History(ctx, s.DB, name, 50)
+}
+
+// ManageJob pauses or resumes a job, or makes it due now, in the name of whoever
+// the key stands for.
+func (s *Server) ManageJob(ctx context.Context, key, act, name string) error {
+	who, err := s.enter(ctx, key, auth.JobManage)
+	if err != nil {
+		return err
+	}
+	switch act {
+	case "pause":
+		return jobs.Pause(ctx, s.DB, name, who.Name)
+	case "resume":
+		return jobs.Resume(ctx, s.DB, name)
+	}
+	return jobs.RunNow(ctx, s.DB, name, s.now())
+}
+
+// API is the address of the process that serves this data directory, "" for none.
+func (s *Server) API() string { return s.stack.API }
+
+var jobWords = map[string]map[string]string{
+	"zh": {"job": "任务", "plan": "计划", "next": "下次", "last": "上次", "state": "状态", "done": "处理", "error": "错误", "paused": "已暂停：", "running": "运行中", "none": "没有任务；`clearward serve` 启动后登记。",
+		"OK": "成功", "FAILED": "失败", "LOST": "中断", "RUNNING": "运行中"},
+	"en": {"job": "job", "plan": "plan", "next": "next", "last": "last", "state": "state", "done": "done", "error": "error", "paused": "paused by ", "running": "running", "none": "No jobs; `clearward serve` writes them.",
+		"OK": "ok", "FAILED": "failed", "LOST": "lost", "RUNNING": "running"},
+}
+
+func jobTime(at time.Time) string { return at.In(ledger.Beijing).Format("2006-01-02 15:04:05") }
+
+// WriteJobs prints the jobs.
+func WriteJobs(w io.Writer, all []jobs.Status, lang string) {
+	t := words(jobWords, lang)
+	if len(all) == 0 {
+		fmt.Fprintln(w, t["none"])
+		return
+	}
+	list := newTable(t["job"], t["plan"], t["next"], t["last"], t["state"], ">"+t["done"], t["error"])
+	for _, j := range all {
+		last, state, done, failed := "", "", "", ""
+		if j.Last != nil {
+			last, state, done, failed = jobTime(j.Last.StartedAt), t[j.Last.State], fmt.Sprint(j.Last.Done), j.Last.Error
+		}
+		if j.PausedBy != "" {
+			state = t["paused"] + j.PausedBy
+		}
+		list.add(j.Name, j.Cron, jobTime(j.NextAt), last, state, done, failed)
+	}
+	list.write(w)
+}
+
+// WriteJobRuns prints the runs of a job.
+func WriteJobRuns(w io.Writer, runs []jobs.Run, lang string) {
+	t := words(jobWords, lang)
+	list := newTable(t["job"], t["plan"], t["last"], t["state"], ">"+t["done"], t["error"])
+	for _, r := range runs {
+		list.add(fmt.Sprintf("%s #%d", r.Name, r.N), jobTime(r.DueAt), jobTime(r.StartedAt), t[r.State], fmt.Sprint(r.Done), r.Error)
+	}
+	list.write(w)
+}

@@ -1,0 +1,168 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/clearward/clearward/api/auth"
+	"github.com/clearward/clearward/api/jobs"
+	"github.com/clearward/clearward/deploy/local"
+	"github.com/clearward/clearward/ledger"
+)
+
+// fedSample brings the sample day in, up to but not into reconciliation.
+func fedSample(t *testing.T, s *Server) {
+	t.Helper()
+	dir := filepath.Join("testdata", "day")
+	_, err := s.Setup(t.Context(), filepath.Join(dir, "setup.yaml"))
+	if err == nil {
+		_, err = s.Import(t.Context(), filepath.Join(dir, "platform.csv"), nil)
+	}
+	for _, feeding := range sampleFeeds {
+		var files []FileToFeed
+		for _, name := range feeding.files {
+			file := FileToFeed{Path: filepath.Join(dir, name)}
+			if feeding.kind == FeedHIS {
+				file.Options = sampleHIS
+			}
+			files = append(files, file)
+		}
+		if err == nil {
+			_, err = s.feedAll(t.Context(), feeding.kind, files, &Meter{})
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// R03: nobody asks for the run at 11:30.
+func TestTheDayBeforeIsReconciledAtHalfPastElevenByItself(t *testing.T) {
+	var at atomic.Pointer[time.Time]
+	set := func(hour, minute int) {
+		now := time.Date(2026, 9, 16, hour, minute, 0, 0, ledger.Beijing)
+		at.Store(&now)
+	}
+	set(11, 29)
+	ctx, stop := context.WithCancel(t.Context())
+	said, over := &strings.Builder{}, make(chan error, 1)
+	reader, writer := io.Pipe()
+	config := Config{Local: local.Config{DataDir: folder(t)}, Now: func() time.Time { return *at.Load() }}
+	go func() {
+		err := Serve(ctx, config, ServeOptions{Listen: "127.0.0.1:0"}, writer)
+		over <- errors.Join(err, writer.Close())
+	}()
+	line := make([]byte, 200)
+	n, err := reader.Read(line)
+	if err != nil {
+		t.Fatal(err, <-over)
+	}
+	go func() { _, _ = io.Copy(said, reader) }()
+	defer func() {
+		stop()
+		if err := <-over; err != nil {
+			t.Error(err)
+		}
+	}()
+	s, err := Open(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if !strings.Contains(string(line[:n]), s.API()) {
+		t.Errorf("it says %q, the data directory %q", line[:n], s.API())
+	}
+	for _, path := range []string{"/livez", "/readyz"} {
+		answer, err := http.Get("http://" + s.API() + path)
+		if err != nil || answer.StatusCode != http.StatusOK {
+			t.Fatal(path, answer, err)
+		}
+		answer.Body.Close()
+	}
+	fedSample(t, s)
+	if day, err := s.Engine.Load(t.Context(), sampleDay); err != nil || len(day.Items) != 0 {
+		t.Fatalf("%d items before the run, %v", len(day.Items), err)
+	}
+	set(11, 30)
+	awaitRun(t, s, "recon", "OK")
+	day, err := s.Engine.Load(t.Context(), sampleDay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := sampleFound(&out, day, "en"); err != nil {
+		t.Error(err, out.String())
+	}
+	set(12, 0)
+	awaitRun(t, s, "verify", "OK")
+}
+
+// awaitRun waits until the last run of a job has come to its end.
+func awaitRun(t *testing.T, s *Server, name, state string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for ticker := time.NewTicker(20 * time.Millisecond); ; {
+		runs, err := s.JobHistory(ctx, name)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if len(runs) > 0 && runs[0].State == state {
+			ticker.Stop()
+			return
+		}
+		<-ticker.C
+	}
+}
+
+func TestTheNetworkIsNotServedInTheClear(t *testing.T) {
+	for _, address := range []string{"0.0.0.0:8350", ":8350", "192.0.2.1:8350", "clearward.example:8350"} {
+		err := Serve(t.Context(), Config{}, ServeOptions{Listen: address}, io.Discard)
+		if !errors.Is(err, ErrOpenDoor) || !strings.Contains(Explain(err), "loopback") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+	if err := Serve(t.Context(), Config{}, ServeOptions{Listen: "8350"}, io.Discard); err == nil || !strings.Contains(err.Error(), "--listen") {
+		t.Errorf("no host: %v", err)
+	}
+}
+
+// G08: a person pauses, resumes and runs a job again; who may not is told so.
+func TestJobsAreManagedByWhoeverMay(t *testing.T) {
+	s := open(t, folder(t))
+	if _, err := jobs.Open(t.Context(), s.DB, noon, s.log, s.schedule()...); err != nil {
+		t.Fatal(err)
+	}
+	operator, head := newKey(t, s, "赵运营", auth.Operator), newKey(t, s, "李主管", auth.FinanceHead)
+	for _, act := range []string{"pause", "resume", "run"} {
+		if err := s.ManageJob(t.Context(), head, act, "recon"); !errors.Is(err, auth.ErrDenied) {
+			t.Errorf("%s by the finance head: %v", act, err)
+		}
+	}
+	if err := s.ManageJob(t.Context(), "", "pause", "recon"); !errors.Is(err, ErrNoKey) {
+		t.Errorf("without a key: %v", err)
+	}
+	if err := s.ManageJob(t.Context(), operator, "pause", "recon"); err != nil {
+		t.Fatal(err)
+	}
+	all, err := s.Jobs(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	WriteJobs(&out, all, "zh")
+	if !strings.Contains(out.String(), "已暂停：赵运营") {
+		t.Error(out.String())
+	}
+	if err := s.ManageJob(t.Context(), operator, "run", "gone"); !errors.Is(err, jobs.ErrUnknownJob) || !strings.Contains(Explain(err), "jobs list") {
+		t.Errorf("a job that is not there: %v", err)
+	}
+}
