@@ -150,15 +150,6 @@ func (r *Runner) Tick(ctx context.Context) (done int, err error) {
 	return done, nil
 }
 
-// Next is when something is due next, for a clock that is stepped.
-func (r *Runner) Next(ctx context.Context) (at time.Time, err error) {
-	err = r.db.Pool.QueryRow(ctx, `SELECT COALESCE(MIN(next_at), '9999-01-01'::TIMESTAMPTZ) FROM jobs WHERE NOT paused`).Scan(&at)
-	if err != nil {
-		return at, fmt.Errorf("next job: %w", err)
-	}
-	return at, nil
-}
-
 func (r *Runner) due(ctx context.Context) (map[string]bool, error) {
 	rows, err := r.db.Pool.Query(ctx, `
 		SELECT name FROM jobs WHERE NOT paused AND next_at <= $1 AND (lease_until IS NULL OR lease_until <= $1)`, r.now())
