@@ -3,6 +3,8 @@ module github.com/clearward/clearward
 go 1.26.0
 
 require (
+	connectrpc.com/connect v1.21.1
+	connectrpc.com/grpcreflect v1.3.1
 	github.com/alecthomas/kong v1.17.0
 	github.com/cockroachdb/cockroach-go/v2 v2.4.2
 	github.com/cucumber/godog v0.15.1

@@ -54,8 +54,11 @@ func (s *Server) Reconcile(ctx context.Context, day ledger.Day, progress func(st
 	if err := s.CaughtUp(ctx); err != nil {
 		return nil, err
 	}
-	s.Engine.Progress = progress
-	return s.Engine.Run(ctx, day)
+	s.reconciling.Lock()
+	defer s.reconciling.Unlock()
+	engine := *s.Engine
+	engine.Progress = progress
+	return engine.Run(ctx, day)
 }
 
 // NewKey makes a key. It is shown this once.

@@ -12,9 +12,17 @@ import (
 	"github.com/clearward/clearward/ledger"
 )
 
-// DailyFile writes the standard bill file of a hospital's day to out once it is
-// whole: the transaction that reads it may be tried again.
+// DailyFile writes the standard bill file of a hospital's day to out.
 func (s *Server) DailyFile(ctx context.Context, hospital string, day ledger.Day, out io.Writer) error {
+	return s.dailyFile(ctx, hospital, day, func(file *os.File) error {
+		_, err := io.Copy(out, file)
+		return err
+	})
+}
+
+// dailyFile hands the file out once it is whole: the transaction that reads it may
+// be tried again.
+func (s *Server) dailyFile(ctx context.Context, hospital string, day ledger.Day, take func(*os.File) error) error {
 	file, err := os.CreateTemp("", "clearward-daily-")
 	if err != nil {
 		return err
@@ -29,8 +37,7 @@ func (s *Server) DailyFile(ctx context.Context, hospital string, day ledger.Day,
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	_, err = io.Copy(out, file)
-	return err
+	return take(file)
 }
 
 // DailyFileAt writes it to a path, whole or not at all.

@@ -51,10 +51,12 @@ func Serve(ctx context.Context, c Config, o ServeOptions, out io.Writer) (err er
 	}
 	runner.Start(lookEvery)
 	defer runner.Stop()
-	server := &http.Server{Handler: s.doors(), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: s.doors(), ReadHeaderTimeout: 10 * time.Second, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true) // gRPC
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(door) }()
-	fmt.Fprintf(out, "clearward serves on http://%s (/livez, /readyz); its jobs: `clearward jobs list`. Ctrl-C ends it.\n", door.Addr())
+	fmt.Fprintf(out, "clearward serves on http://%s (/livez, /readyz, the calls by Connect, gRPC and JSON); its jobs: `clearward jobs list`. Ctrl-C ends it.\n", door.Addr())
 	select {
 	case err := <-served:
 		return err
@@ -77,8 +79,8 @@ func listen(ctx context.Context, address string) (net.Listener, error) {
 	return (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 }
 
-// doors are what answers over HTTP: whether the process lives, and whether it can
-// do its work.
+// doors are what answers over HTTP: whether the process lives, whether it can do
+// its work, and the calls of the API.
 func (s *Server) doors() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
@@ -92,6 +94,7 @@ func (s *Server) doors() http.Handler {
 		}
 		fmt.Fprintln(w, "ok")
 	})
+	s.services(mux)
 	return mux
 }
 

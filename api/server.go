@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -64,6 +65,8 @@ type Server struct {
 	committer *ledger.Committer
 	consumer  *feed.Consumer // only in the process that holds the data directory
 	events    *relay         // likewise
+
+	reconciling sync.Mutex // one run at a time: two of one day would only meet each other's changes
 }
 
 // Open starts the stack, or joins the process that runs it, brings the tables up

@@ -44,23 +44,25 @@ const (
 	ReconRun    Action = "recon.run"
 	AuditRead   Action = "audit.read" // balances, statements, evidence, verify
 	SetupWrite  Action = "setup.write"
-	KeyNew      Action = "key.new"    // making and revoking keys
+	KeyNew      Action = "key.new" // making and revoking keys
+	JobRead     Action = "job.read"
 	JobManage   Action = "job.manage" // pausing, resuming and running jobs again
+	DailyRead   Action = "daily.read" // the standard bill files of hospitals
 )
 
 // allowed is the whole of what anybody may do: what is not here is denied.
 var allowed = map[Role][]Action{
-	Accountant:  {CaseRead, CaseNote, CaseAssign, CasePropose, ReconRun, AuditRead},
-	FinanceHead: {CaseRead, CaseNote, CaseApprove, CaseReject, AuditRead},
+	Accountant:  {CaseRead, CaseNote, CaseAssign, CasePropose, ReconRun, AuditRead, JobRead, DailyRead},
+	FinanceHead: {CaseRead, CaseNote, CaseApprove, CaseReject, AuditRead, JobRead, DailyRead},
 	Cashier:     {CaseRead, CaseNote},
 	Treasurer:   {CaseRead},
 	Insurance:   {CaseRead, CaseNote},
-	IT:          {CaseRead, CaseNote, FeedWrite, JobManage},
-	Operator:    {CaseRead, CaseNote, FeedWrite, ImportWrite, ReconRun, SetupWrite, JobManage},
+	IT:          {CaseRead, CaseNote, FeedWrite, JobRead, JobManage},
+	Operator:    {CaseRead, CaseNote, FeedWrite, ImportWrite, ReconRun, SetupWrite, JobRead, JobManage, DailyRead},
 	Supplier:    {},
-	Auditor:     {CaseRead, AuditRead},
+	Auditor:     {CaseRead, AuditRead, JobRead, DailyRead},
 	Admin:       {KeyNew},
-	Service:     {FeedWrite, ImportWrite, ReconRun},
+	Service:     {FeedWrite, ImportWrite, ReconRun, DailyRead},
 }
 
 // apart are the duties that must never meet in one person

@@ -1,0 +1,191 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"connectrpc.com/connect"
+	"connectrpc.com/grpcreflect"
+
+	"github.com/clearward/clearward/api/auth"
+	"github.com/clearward/clearward/api/jobs"
+	"github.com/clearward/clearward/clearing"
+	"github.com/clearward/clearward/ledger"
+	"github.com/clearward/clearward/ledger/db"
+	errorv1 "github.com/clearward/clearward/proto/clearward/error/v1"
+	"github.com/clearward/clearward/proto/clearward/jobs/v1/jobsv1connect"
+	"github.com/clearward/clearward/proto/clearward/ledger/v1/ledgerv1connect"
+	"github.com/clearward/clearward/proto/clearward/recon/v1/reconv1connect"
+	"github.com/clearward/clearward/recon"
+)
+
+// maxRequest is the longest request that is read, in bytes.
+const maxRequest = 1 << 20
+
+// procedures says what right each call needs. A call that is not here is refused,
+// whoever asks.
+var procedures = map[string]auth.Action{
+	ledgerv1connect.LedgerServiceGetBalanceProcedure:      auth.AuditRead,
+	ledgerv1connect.LedgerServiceListBalancesProcedure:    auth.AuditRead,
+	ledgerv1connect.LedgerServiceListLinesProcedure:       auth.AuditRead,
+	ledgerv1connect.LedgerServiceVerifyProcedure:          auth.AuditRead,
+	reconv1connect.ReconServiceRunDayProcedure:            auth.ReconRun,
+	reconv1connect.ReconServiceGetDayProcedure:            auth.CaseRead,
+	reconv1connect.ReconServiceListCasesProcedure:         auth.CaseRead,
+	reconv1connect.ReconServiceGetCaseProcedure:           auth.CaseRead,
+	reconv1connect.ReconServiceProposeResolutionProcedure: auth.CasePropose,
+	reconv1connect.ReconServiceApproveResolutionProcedure: auth.CaseApprove,
+	reconv1connect.ReconServiceRejectResolutionProcedure:  auth.CaseReject,
+	reconv1connect.ReconServiceDownloadDailyProcedure:     auth.DailyRead,
+	jobsv1connect.JobServiceListJobsProcedure:             auth.JobRead,
+	jobsv1connect.JobServiceListRunsProcedure:             auth.JobRead,
+	jobsv1connect.JobServicePauseJobProcedure:             auth.JobManage,
+	jobsv1connect.JobServiceResumeJobProcedure:            auth.JobManage,
+	jobsv1connect.JobServiceRunJobProcedure:               auth.JobManage,
+}
+
+// services are the calls over Connect, gRPC, gRPC-Web and JSON, with reflection.
+func (s *Server) services(mux *http.ServeMux) {
+	options := []connect.HandlerOption{connect.WithInterceptors(doorkeeper{s}), connect.WithReadMaxBytes(maxRequest)}
+	mux.Handle(ledgerv1connect.NewLedgerServiceHandler(ledgerService{s}, options...))
+	mux.Handle(reconv1connect.NewReconServiceHandler(reconService{s}, options...))
+	mux.Handle(jobsv1connect.NewJobServiceHandler(jobService{s}, options...))
+	reflector := grpcreflect.NewStaticReflector(ledgerv1connect.LedgerServiceName, reconv1connect.ReconServiceName, jobsv1connect.JobServiceName)
+	mux.Handle(grpcreflect.NewHandlerV1(reflector))
+	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
+}
+
+// doorkeeper lets nobody pass whom procedures and roles do not let pass, and
+// turns what went wrong into an error that a program can read.
+type doorkeeper struct{ s *Server }
+
+// principalKey is under which a call's context holds who is calling.
+type principalKey struct{}
+
+// caller is who is calling; the doorkeeper has let them in.
+func caller(ctx context.Context) auth.Principal {
+	p, _ := ctx.Value(principalKey{}).(auth.Principal)
+	return p
+}
+
+// enter checks the key and the right to make this call.
+func (d doorkeeper) enter(ctx context.Context, procedure string, header http.Header) (context.Context, error) {
+	action, ok := procedures[procedure]
+	if !ok {
+		return ctx, fmt.Errorf("%w: %s is nobody's to call", auth.ErrDenied, procedure)
+	}
+	key, _ := strings.CutPrefix(header.Get("Authorization"), "Bearer ")
+	p, err := d.s.enter(ctx, key, action)
+	return context.WithValue(ctx, principalKey{}, p), err
+}
+
+// WrapUnary implements connect.Interceptor.
+func (d doorkeeper) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
+		ctx, err := d.enter(ctx, request.Spec().Procedure, request.Header())
+		if err != nil {
+			return nil, d.tell(request.Spec().Procedure, err)
+		}
+		answer, err := next(ctx, request)
+		return answer, d.tell(request.Spec().Procedure, err)
+	}
+}
+
+// WrapStreamingHandler implements connect.Interceptor.
+func (d doorkeeper) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
+		ctx, err := d.enter(ctx, conn.Spec().Procedure, conn.RequestHeader())
+		if err == nil {
+			err = next(ctx, conn)
+		}
+		return d.tell(conn.Spec().Procedure, err)
+	}
+}
+
+// WrapStreamingClient implements connect.Interceptor; the program calls nobody by it.
+func (d doorkeeper) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return next
+}
+
+// errorCodes is the only table that turns our errors into those of the protocol.
+var errorCodes = []struct {
+	err  error
+	code connect.Code
+	name string
+}{
+	{ErrNoKey, connect.CodeUnauthenticated, "NO_KEY"},
+	{auth.ErrUnknownKey, connect.CodeUnauthenticated, "KEY_UNKNOWN"},
+	{auth.ErrRevoked, connect.CodeUnauthenticated, "KEY_REVOKED"},
+	{auth.ErrDenied, connect.CodePermissionDenied, "NOT_ALLOWED"},
+	{recon.ErrSamePerson, connect.CodePermissionDenied, ""},
+	{recon.ErrCaseUnknown, connect.CodeNotFound, ""},
+	{ledger.ErrKeyConflict, connect.CodeAlreadyExists, ""},
+	{ledger.ErrKeyExpired, connect.CodeOutOfRange, ""},
+	{ErrField, connect.CodeInvalidArgument, "FIELD"},
+	{ErrNoAccount, connect.CodeNotFound, "ACCOUNT_UNKNOWN"},
+	{jobs.ErrUnknownJob, connect.CodeNotFound, "JOB_UNKNOWN"},
+	{clearing.ErrUnknownHospital, connect.CodeNotFound, "HOSPITAL_UNKNOWN"},
+	{ledger.ErrUnknown, connect.CodeUnavailable, "OUTCOME_UNKNOWN"},
+	{db.ErrAmbiguous, connect.CodeUnavailable, "OUTCOME_UNKNOWN"},
+	{recon.ErrProof, connect.CodeFailedPrecondition, "PROOF"},
+	{context.DeadlineExceeded, connect.CodeDeadlineExceeded, "TOO_LATE"},
+	{context.Canceled, connect.CodeCanceled, "CANCELED"},
+}
+
+// ErrField is wrapped where a field of a request cannot be read.
+var ErrField = errors.New("the request cannot be read")
+
+// tell turns an error into one of the protocol. What is not ours to tell goes to
+// the log under a number, and the caller gets the number.
+func (d doorkeeper) tell(procedure string, err error) error {
+	var told *connect.Error
+	if err == nil || errors.As(err, &told) {
+		return err
+	}
+	code, detail := connect.CodeInternal, &errorv1.Refusal{}
+	var refusal ledger.Refusal
+	if errors.As(err, &refusal) {
+		code = connect.CodeFailedPrecondition
+		detail.Code, detail.Field, detail.Rule = refusal.Code, refusal.Field, refusal.Rule
+	}
+	for _, known := range errorCodes {
+		if errors.Is(err, known.err) {
+			code = known.code
+			if known.name != "" {
+				detail.Code, detail.Rule = known.name, err.Error()
+			}
+			break
+		}
+	}
+	if detail.Code == "" {
+		number := "err_" + rand.Text()[:12]
+		d.s.log.Error("a call failed", "call", procedure, "number", number, "error", err)
+		return connect.NewError(connect.CodeInternal, fmt.Errorf("the call failed; the log says why under %s", number))
+	}
+	for _, a := range advice {
+		if errors.Is(err, a.err) {
+			detail.Next = a.next
+		}
+	}
+	out := connect.NewError(code, err)
+	if packed, err := connect.NewErrorDetail(detail); err == nil {
+		out.AddDetail(packed)
+	}
+	return out
+}
+
+// dayField reads a day of a request; empty is 0 where it may be left out.
+func dayField(name, text string, needed bool) (ledger.Day, error) {
+	if text == "" && !needed {
+		return 0, nil
+	}
+	day, err := ledger.ParseDay(text)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %s: %q is not a day like 2026-09-15", ErrField, name, text)
+	}
+	return day, nil
+}

@@ -1,0 +1,278 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+
+	"connectrpc.com/connect"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	"github.com/clearward/clearward/api/auth"
+	"github.com/clearward/clearward/api/jobs"
+	errorv1 "github.com/clearward/clearward/proto/clearward/error/v1"
+	jobsv1 "github.com/clearward/clearward/proto/clearward/jobs/v1"
+	"github.com/clearward/clearward/proto/clearward/jobs/v1/jobsv1connect"
+	ledgerv1 "github.com/clearward/clearward/proto/clearward/ledger/v1"
+	"github.com/clearward/clearward/proto/clearward/ledger/v1/ledgerv1connect"
+	reconv1 "github.com/clearward/clearward/proto/clearward/recon/v1"
+	"github.com/clearward/clearward/proto/clearward/recon/v1/reconv1connect"
+)
+
+// served is the program behind HTTP, for as long as the test runs.
+func served(t *testing.T, s *Server) *httptest.Server {
+	t.Helper()
+	h := httptest.NewUnstartedServer(s.doors())
+	h.Config.Protocols = new(http.Protocols)
+	h.Config.Protocols.SetHTTP1(true)
+	h.Config.Protocols.SetUnencryptedHTTP2(true)
+	h.Start()
+	t.Cleanup(h.Close)
+	return h
+}
+
+// bearer sends a key with every call.
+func bearer(key string) connect.ClientOption {
+	return connect.WithInterceptors(withKey(key))
+}
+
+type withKey string
+
+func (k withKey) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, r connect.AnyRequest) (connect.AnyResponse, error) {
+		r.Header().Set("Authorization", "Bearer "+string(k))
+		return next(ctx, r)
+	}
+}
+
+func (k withKey) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
+		conn := next(ctx, spec)
+		conn.RequestHeader().Set("Authorization", "Bearer "+string(k))
+		return conn
+	}
+}
+
+func (k withKey) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return next
+}
+
+// denied checks the code of an error, its detail and what it tells a person.
+func denied(t *testing.T, err error, code connect.Code, name, says string) {
+	t.Helper()
+	var told *connect.Error
+	if !errors.As(err, &told) || told.Code() != code || !strings.Contains(told.Message(), says) {
+		t.Errorf("got %v, want %v saying %q", err, code, says)
+		return
+	}
+	for _, d := range told.Details() {
+		if message, err := d.Value(); err == nil {
+			if r, ok := message.(*errorv1.Refusal); ok && r.GetCode() == name {
+				return
+			}
+		}
+	}
+	t.Errorf("%v carries no detail %s", err, name)
+}
+
+// everyProcedure lists the calls of all services.
+func everyProcedure() (all []string) {
+	for _, file := range []protoreflect.FileDescriptor{
+		ledgerv1.File_clearward_ledger_v1_ledger_proto, reconv1.File_clearward_recon_v1_recon_proto, jobsv1.File_clearward_jobs_v1_jobs_proto,
+	} {
+		for i := range file.Services().Len() {
+			service := file.Services().Get(i)
+			for j := range service.Methods().Len() {
+				all = append(all, "/"+string(service.FullName())+"/"+string(service.Methods().Get(j).Name()))
+			}
+		}
+	}
+	return all
+}
+
+func TestEveryCallIsClosedToWhoeverMayNot(t *testing.T) {
+	s := open(t, folder(t))
+	h := served(t, s)
+	supplier := newKey(t, s, "软件供应商", auth.Supplier)
+	all := everyProcedure()
+	if len(all) != len(procedures) || len(all) < 15 {
+		t.Errorf("%d calls, %d of them have a row in the table of rights", len(all), len(procedures))
+	}
+	for _, procedure := range all {
+		for key, want := range map[string]int{"": http.StatusUnauthorized, "Bearer ck_nobody": http.StatusUnauthorized, "Bearer " + supplier: http.StatusForbidden} {
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.URL+procedure, strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			request.Header.Set("Content-Type", "application/json")
+			if key != "" {
+				request.Header.Set("Authorization", key)
+			}
+			answer, err := http.DefaultClient.Do(request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(answer.Body)
+			answer.Body.Close()
+			streaming := strings.Contains(procedure, "Download") // it answers 415 to a plain body
+			if err != nil || answer.StatusCode != want && !(streaming && answer.StatusCode == http.StatusUnsupportedMediaType) {
+				t.Errorf("%s with %q: %d %s %v", procedure, key, answer.StatusCode, body, err)
+			}
+		}
+	}
+	_, err := doorkeeper{s}.enter(t.Context(), "/clearward.ledger.v1.LedgerService/DropEverything", http.Header{"Authorization": {"Bearer " + newKey(t, s, "周审计", auth.Auditor)}})
+	if !errors.Is(err, auth.ErrDenied) {
+		t.Errorf("a call without a row in the table: %v", err)
+	}
+}
+
+func TestTheBooksAreAuditedOverTheAPI(t *testing.T) {
+	s := open(t, folder(t))
+	takenSample(t, s)
+	h := served(t, s)
+	key := newKey(t, s, "周审计", auth.Auditor)
+	for name, option := range map[string]connect.ClientOption{"Connect": connect.WithProtoJSON(), "gRPC-Web": connect.WithGRPCWeb()} {
+		client := ledgerv1connect.NewLedgerServiceClient(h.Client(), h.URL, option, bearer(key))
+		all, err := client.ListBalances(t.Context(), &ledgerv1.ListBalancesRequest{})
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if all.GetDebitsFen() != 154376 || all.GetCreditsFen() != 154376 { // accounting.md 3.7
+			t.Errorf("%s: the trial balance is %d and %d", name, all.GetDebitsFen(), all.GetCreditsFen())
+		}
+		one, err := client.GetBalance(t.Context(), &ledgerv1.GetBalanceRequest{Account: "2204.H1"})
+		if err != nil || one.GetBalance().GetBalanceFen() != 11141 || one.GetBalance().GetNormalSide() != "CREDIT" {
+			t.Errorf("%s: 2204.H1 is %v, %v", name, one, err)
+		}
+	}
+	client := ledgerv1connect.NewLedgerServiceClient(h.Client(), h.URL, bearer(key))
+	lines, err := client.ListLines(t.Context(), &ledgerv1.ListLinesRequest{Account: "2241.H1", FromDay: "2026-09-01", ToDay: "2026-09-30"})
+	if err != nil || len(lines.GetLines()) == 0 || lines.GetLines()[len(lines.GetLines())-1].GetBalanceFen() != 610 {
+		t.Errorf("lines of 2241.H1: %v, %v", lines, err)
+	}
+	sound, err := client.Verify(t.Context(), &ledgerv1.VerifyRequest{})
+	if err != nil || len(sound.GetFindings()) > 0 {
+		t.Error(sound, err)
+	}
+	_, err = client.GetBalance(t.Context(), &ledgerv1.GetBalanceRequest{Account: "2204.H9"})
+	denied(t, err, connect.CodeNotFound, "ACCOUNT_UNKNOWN", "2204.H9")
+	_, err = client.ListLines(t.Context(), &ledgerv1.ListLinesRequest{Account: "2204.H1", FromDay: "15.9.2026", ToDay: "2026-09-30"})
+	denied(t, err, connect.CodeInvalidArgument, "FIELD", "from_day")
+}
+
+func TestACaseIsWorkedOnOverTheAPIByTwoPeople(t *testing.T) {
+	s := open(t, folder(t))
+	takenSample(t, s)
+	h := served(t, s)
+	of := func(name string, role auth.Role) reconv1connect.ReconServiceClient {
+		return reconv1connect.NewReconServiceClient(h.Client(), h.URL, bearer(newKey(t, s, name, role)))
+	}
+	maker, checker := of("王会计", auth.Accountant), of("李主管", auth.FinanceHead)
+	cases, err := maker.ListCases(t.Context(), &reconv1.ListCasesRequest{Day: "2026-09-15"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := slices.IndexFunc(cases.GetCases(), func(c *reconv1.Case) bool { return c.GetItem().GetCode() == "F1" })
+	if at < 0 {
+		t.Fatal("the sample day has an F1")
+	}
+	id := cases.GetCases()[at].GetId()
+	proposal := &reconv1.ProposeResolutionRequest{CaseId: id, Resolution: "REFUND", Reason: "HIS 无单，患者申请"}
+	_, err = checker.ProposeResolution(t.Context(), proposal)
+	denied(t, err, connect.CodePermissionDenied, "NOT_ALLOWED", "case.propose")
+	if _, err := maker.ProposeResolution(t.Context(), proposal); err != nil {
+		t.Fatal(err)
+	}
+	_, err = maker.ProposeResolution(t.Context(), proposal)
+	denied(t, err, connect.CodeFailedPrecondition, "CASE_STATE", "")
+	approved, err := checker.ApproveResolution(t.Context(), &reconv1.ApproveResolutionRequest{CaseId: id})
+	if err != nil || approved.GetFile().GetCase().GetMaker() != "王会计" || approved.GetFile().GetCase().GetChecker() != "李主管" {
+		t.Errorf("%v, %v", approved, err)
+	}
+	_, err = checker.ApproveResolution(t.Context(), &reconv1.ApproveResolutionRequest{CaseId: "case_none"})
+	denied(t, err, connect.CodeNotFound, "CASE_UNKNOWN", "case_none")
+	// 18 rows and the pair that nets to zero, on a list of its own.
+	day, err := maker.RunDay(t.Context(), &reconv1.RunDayRequest{Day: "2026-09-15"})
+	if err != nil || len(day.GetDay().GetItems()) != 19 || len(day.GetDay().GetSlices()) != 9 {
+		t.Errorf("%v, %v", day, err)
+	}
+}
+
+func TestTheDailyFileIsDownloadedWithItsChecksum(t *testing.T) {
+	s := open(t, folder(t))
+	takenSample(t, s)
+	h := served(t, s)
+	client := reconv1connect.NewReconServiceClient(h.Client(), h.URL, bearer(newKey(t, s, "海天 APP", auth.Service)))
+	read := func(hospital string) (string, error) {
+		stream, err := client.DownloadDaily(t.Context(), &reconv1.DownloadDailyRequest{Hospital: hospital, Day: "2026-09-15"})
+		if err != nil {
+			return "", err
+		}
+		var file bytes.Buffer
+		for stream.Receive() {
+			file.Write(stream.Msg().GetChunk())
+		}
+		return file.String(), errors.Join(stream.Err(), stream.Close())
+	}
+	text, err := read("H1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, hash, _ := strings.Cut(text, "#SHA256,")
+	if want := sha256.Sum256([]byte(body)); strings.TrimSpace(hash) != hex.EncodeToString(want[:]) || strings.Count(body, "\n") != 50+5 {
+		t.Errorf("the file:\n%s", text)
+	}
+	_, err = read("H9")
+	denied(t, err, connect.CodeNotFound, "HOSPITAL_UNKNOWN", "H9")
+}
+
+func TestJobsAreManagedOverTheAPI(t *testing.T) {
+	s := open(t, folder(t))
+	if _, err := jobs.Open(t.Context(), s.DB, noon, s.log, s.schedule()...); err != nil {
+		t.Fatal(err)
+	}
+	h := served(t, s)
+	client := jobsv1connect.NewJobServiceClient(h.Client(), h.URL, bearer(newKey(t, s, "赵运营", auth.Operator)))
+	if _, err := client.PauseJob(t.Context(), &jobsv1.PauseJobRequest{Name: "recon"}); err != nil {
+		t.Fatal(err)
+	}
+	all, err := client.ListJobs(t.Context(), &jobsv1.ListJobsRequest{})
+	if err != nil || len(all.GetJobs()) != 3 || all.GetJobs()[0].GetPausedBy() != "赵运营" {
+		t.Errorf("%v, %v", all, err)
+	}
+	_, err = client.RunJob(t.Context(), &jobsv1.RunJobRequest{Name: "gone"})
+	denied(t, err, connect.CodeNotFound, "JOB_UNKNOWN", "gone")
+}
+
+// A program without a generated client calls with plain JSON.
+func TestPlainJSONIsEnough(t *testing.T) {
+	s := open(t, folder(t))
+	takenSample(t, s)
+	h := served(t, s)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.URL+"/clearward.ledger.v1.LedgerService/GetBalance", strings.NewReader(`{"account":"2204.H1"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Authorization", "Bearer "+newKey(t, s, "周审计", auth.Auditor))
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	var got struct {
+		Balance struct{ Account, BalanceFen string }
+	}
+	if err := json.NewDecoder(answer.Body).Decode(&got); err != nil || got.Balance.BalanceFen != "11141" {
+		t.Errorf("%d %+v %v", answer.StatusCode, got, err)
+	}
+}
