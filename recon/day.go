@@ -586,29 +586,3 @@ func (h *hospitalRun) paidBills(ctx context.Context) (func(*Leg) bool, error) {
 	}
 	return func(leg *Leg) bool { return twice[leg] }, nil
 }
-
-// acrossHospitals joins the two halves of a payment whose money went to another
-// hospital's number: one case in two slices (F9).
-func acrossHospitals(runs []*hospitalRun) {
-	owed := map[string]*Leg{}
-	for _, h := range runs {
-		for _, leg := range h.held {
-			if leg.bill == nil && leg.owed() > 0 && !h.engine.noStage["F9"] {
-				owed[leg.OrderNo+"|"+leg.RefundNo] = leg
-			}
-		}
-	}
-	for _, h := range runs {
-		for _, leg := range h.held {
-			home := owed[leg.OrderNo+"|"+leg.RefundNo]
-			if leg.Code != F1 && leg.Code != F5 || home == nil || home.Kind != leg.Kind || home.Hospital == leg.Hospital || home.held(Platform) != leg.held(Channel) {
-				continue
-			}
-			leg.Code, home.Code = F9, F9
-			home.caseOf = home.rowKey().caseID()
-			leg.caseOf = home.caseOf
-			home.Note = "money is at " + leg.Hospital + " " + leg.MerchantNo
-			leg.Note = "belongs to " + home.Hospital + " " + home.MerchantNo
-		}
-	}
-}

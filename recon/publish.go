@@ -27,6 +27,7 @@ type change struct {
 	post  []ledger.Entry // should stand and does not
 	slots []int          // where in row.Effects each of post belongs
 	day   ledger.Day     // on which the journals count
+	taken []taken        // of post: debits that the bank made of custody
 }
 
 // changeOf compares what should stand for the leg with what stands, nil where
@@ -440,6 +441,9 @@ func (p *publication) moveMoney(ctx context.Context, b *ledger.Batch) error {
 		return err
 	}
 	if err := p.settlements(ctx, b, all); err != nil {
+		return err
+	}
+	if err := h.bringHome(ctx, b); err != nil {
 		return err
 	}
 	if err := b.LockFloors(ctx, clearing.Available(h.hospital.Code).ID()); err != nil {
