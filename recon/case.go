@@ -342,7 +342,7 @@ func (d *decision) move(ctx context.Context, b *ledger.Batch, c *Case, mv move) 
 	if r == nil {
 		return nil
 	}
-	was := *r
+	was := r.stood
 	r.proved, r.arrived = r.proved+mv.proved, r.arrived+mv.arrived
 	ev := clearing.Event{Merchant: m, Day: d.today, Maker: c.Maker, Checker: d.Who, Settlement: "rel_" + d.today.Compact() + "_" + c.ID}
 	if amount := r.proved - r.released; amount > 0 {

@@ -79,6 +79,14 @@ type settleDay struct {
 // changes nothing and returns the same. A hospital whose run fails, by its proof
 // for instance, is not published and keeps no other from it: the error names it.
 func (e *Engine) Run(ctx context.Context, day ledger.Day) (*Day, error) {
+	d, err := e.runOnce(ctx, day)
+	if errors.Is(err, ledger.ErrStale) {
+		return e.runOnce(ctx, day) // a person decided something meanwhile: with that
+	}
+	return d, err
+}
+
+func (e *Engine) runOnce(ctx context.Context, day ledger.Day) (*Day, error) {
 	dir, err := e.directory(ctx)
 	if err != nil {
 		return nil, err

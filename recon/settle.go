@@ -132,6 +132,7 @@ func (h *hospitalRun) recall(s *Settlement, r *legRow) error {
 	if err := json.Unmarshal([]byte(r.text), &state); err != nil {
 		return fmt.Errorf("recon: settlement of %s on %s: %w", r.MerchantNo, r.Day, err)
 	}
+	s.read = r.text
 	if s.Carried {
 		s.Account, s.Due, s.Expected, s.Fee = state.Account, state.Due, state.Expected, state.Fee
 	}
@@ -499,6 +500,9 @@ func (p *publication) settlement(ctx context.Context, b *ledger.Batch, m *cleari
 	}
 	if s == nil {
 		return &change{row: row, old: old, day: h.day}, nil
+	}
+	if row.text != s.read {
+		return nil, fmt.Errorf("%w: the settlement of %s on %s was changed while the run was matching", ledger.ErrStale, m.No, day)
 	}
 	r.arrived += s.Arrived - was.Arrived
 	r.settledFee += s.Fee - was.Fee
