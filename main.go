@@ -40,6 +40,7 @@ type commands struct {
 	Verify    verifyCommand    `cmd:"" help:"Compute every balance and rule again from the postings."`
 	Statement statementCommand `cmd:"" help:"Print every line of an account (明细账) with the balance after it."`
 	Serve     serveCommand     `cmd:"" help:"Keep running: store what is fed, reconcile the day before at 11:30, prove the books every hour."`
+	Call      callCommand      `cmd:"" help:"Make a call of the API of a process that serves, signed with a key."`
 	Jobs      jobsCommands     `cmd:"" help:"List what is done by the clock; pause it, resume it, run it again."`
 	Daily     dailyCommand     `cmd:"" help:"Write the standard bill file of a hospital's day (对账文件), with header, trailer and checksum."`
 	Migrate   migrateCommand   `cmd:"" help:"Bring the tables up to date; every command does it too."`
@@ -425,6 +426,18 @@ type serveCommand struct {
 // Run implements the command.
 func (c *serveCommand) Run(p *program) error {
 	return api.Serve(p.ctx, p.config, api.ServeOptions{Listen: c.Listen}, p.out)
+}
+
+type callCommand struct {
+	Method  string `arg:"" help:"Service and call, clearward.ledger.v1.LedgerService/GetBalance."`
+	Request string `arg:"" optional:"" default:"{}" help:"The request as JSON."`
+	URL     string `default:"http://127.0.0.1:8350" help:"Where the process serves." placeholder:"URL"`
+	Key     string `required:"" env:"CLEARWARD_KEY" help:"The key of whoever calls." placeholder:"ck_…"`
+}
+
+// Run implements the command.
+func (c *callCommand) Run(p *program) error {
+	return api.Call(p.ctx, c.URL, c.Key, c.Method, c.Request, p.config.Now, p.out)
 }
 
 type jobsCommands struct {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/clearward/clearward/api/auth"
 	"github.com/clearward/clearward/api/jobs"
+	"github.com/clearward/clearward/api/sdk"
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/clearing"
 	"github.com/clearward/clearward/deploy/local"
@@ -24,6 +25,9 @@ var advice = []struct {
 	{ErrNoKey, "give --key or set CLEARWARD_KEY; `clearward key new --person NAME --role ROLE` makes one"},
 	{auth.ErrUnknownKey, "`clearward key list` names the keys, `clearward key new` makes one"},
 	{auth.ErrRevoked, "`clearward key new` makes another"},
+	{auth.ErrSignature, "sign method, path, time, nonce and body as api/sdk does"},
+	{auth.ErrClock, "set the clock of this machine by NTP"},
+	{auth.ErrMustSign, "use api/sdk, or sign as it does"},
 	{auth.ErrNoRole, "give --role"},
 	{auth.ErrNoName, "give --person or --service"},
 	{auth.ErrForbiddenPair, "give the post to somebody else, or revoke the other key"},
@@ -37,6 +41,7 @@ var advice = []struct {
 	{ErrHolderGone, "run the command again: what is done is not done twice"},
 	{ErrNoAccount, "`clearward verify --balances` lists those that do not stand at zero"},
 	{jobs.ErrUnknownJob, "`clearward jobs list` names them"},
+	{sdk.ErrKey, "`clearward key new` makes one"},
 	{ErrOpenDoor, "give a loopback address, and put a proxy that encrypts before it"},
 	{clearing.ErrUnknownHospital, "look at the code; `clearward setup` brings hospitals in"},
 	{fs.ErrNotExist, "look at the path"},

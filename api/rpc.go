@@ -1,10 +1,12 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -13,6 +15,7 @@ import (
 
 	"github.com/clearward/clearward/api/auth"
 	"github.com/clearward/clearward/api/jobs"
+	"github.com/clearward/clearward/api/sdk"
 	"github.com/clearward/clearward/clearing"
 	"github.com/clearward/clearward/ledger"
 	"github.com/clearward/clearward/ledger/db"
@@ -29,6 +32,9 @@ const maxRequest = 1 << 20
 // procedures says what right each call needs. A call that is not here is refused,
 // whoever asks.
 var procedures = map[string]auth.Action{
+	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      auth.APIRead,
+	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": auth.APIRead,
+
 	ledgerv1connect.LedgerServiceGetBalanceProcedure:      auth.AuditRead,
 	ledgerv1connect.LedgerServiceListBalancesProcedure:    auth.AuditRead,
 	ledgerv1connect.LedgerServiceListLinesProcedure:       auth.AuditRead,
@@ -51,12 +57,47 @@ var procedures = map[string]auth.Action{
 // services are the calls over Connect, gRPC, gRPC-Web and JSON, with reflection.
 func (s *Server) services(mux *http.ServeMux) {
 	options := []connect.HandlerOption{connect.WithInterceptors(doorkeeper{s}), connect.WithReadMaxBytes(maxRequest)}
-	mux.Handle(ledgerv1connect.NewLedgerServiceHandler(ledgerService{s}, options...))
-	mux.Handle(reconv1connect.NewReconServiceHandler(reconService{s}, options...))
-	mux.Handle(jobsv1connect.NewJobServiceHandler(jobService{s}, options...))
+	calls := http.NewServeMux()
+	mux.Handle("/", s.identified(calls))
+	calls.Handle(ledgerv1connect.NewLedgerServiceHandler(ledgerService{s}, options...))
+	calls.Handle(reconv1connect.NewReconServiceHandler(reconService{s}, options...))
+	calls.Handle(jobsv1connect.NewJobServiceHandler(jobService{s}, options...))
 	reflector := grpcreflect.NewStaticReflector(ledgerv1connect.LedgerServiceName, reconv1connect.ReconServiceName, jobsv1connect.JobServiceName)
-	mux.Handle(grpcreflect.NewHandlerV1(reflector))
-	mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector))
+	calls.Handle(grpcreflect.NewHandlerV1(reflector, options...))
+	calls.Handle(grpcreflect.NewHandlerV1Alpha(reflector, options...))
+}
+
+// identified finds out who calls, from the header and, where it is signed, the body
+// of the request, before anything of it is believed. Who it is not known stays
+// nobody, and is refused where the call asks for a right.
+func (s *Server) identified(next http.Handler) http.Handler {
+	door := auth.NewDoor(s.DB, s.now)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		header := r.Header.Get("Authorization")
+		if header == "" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		var who arrival
+		var body []byte
+		if strings.HasPrefix(header, sdk.Scheme) {
+			body, who.err = io.ReadAll(io.LimitReader(r.Body, maxRequest+1))
+			if who.err == nil && len(body) > maxRequest {
+				who.err = fmt.Errorf("%w: the body is longer than %d bytes", ErrField, maxRequest)
+			}
+			r.Body = io.NopCloser(bytes.NewReader(body))
+		}
+		if who.err == nil {
+			who.Principal, who.err = door.Enter(r.Context(), header, r.Method, r.URL.RequestURI(), body)
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), principalKey{}, who)))
+	})
+}
+
+// arrival is who calls, or why they are not believed.
+type arrival struct {
+	auth.Principal
+	err error
 }
 
 // doorkeeper lets nobody pass whom procedures and roles do not let pass, and
@@ -68,26 +109,30 @@ type principalKey struct{}
 
 // caller is who is calling; the doorkeeper has let them in.
 func caller(ctx context.Context) auth.Principal {
-	p, _ := ctx.Value(principalKey{}).(auth.Principal)
-	return p
+	who, _ := ctx.Value(principalKey{}).(arrival)
+	return who.Principal
 }
 
-// enter checks the key and the right to make this call.
-func (d doorkeeper) enter(ctx context.Context, procedure string, header http.Header) (context.Context, error) {
+// enter checks the right to make this call.
+func (d doorkeeper) enter(ctx context.Context, procedure string) error {
 	action, ok := procedures[procedure]
 	if !ok {
-		return ctx, fmt.Errorf("%w: %s is nobody's to call", auth.ErrDenied, procedure)
+		return fmt.Errorf("%w: %s is nobody's to call", auth.ErrDenied, procedure)
 	}
-	key, _ := strings.CutPrefix(header.Get("Authorization"), "Bearer ")
-	p, err := d.s.enter(ctx, key, action)
-	return context.WithValue(ctx, principalKey{}, p), err
+	who, known := ctx.Value(principalKey{}).(arrival)
+	switch {
+	case !known:
+		return fmt.Errorf("%w: %s is done in somebody's name", ErrNoKey, action)
+	case who.err != nil:
+		return who.err
+	}
+	return auth.Allow(who.Principal, action)
 }
 
 // WrapUnary implements connect.Interceptor.
 func (d doorkeeper) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
-		ctx, err := d.enter(ctx, request.Spec().Procedure, request.Header())
-		if err != nil {
+		if err := d.enter(ctx, request.Spec().Procedure); err != nil {
 			return nil, d.tell(request.Spec().Procedure, err)
 		}
 		answer, err := next(ctx, request)
@@ -98,7 +143,7 @@ func (d doorkeeper) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 // WrapStreamingHandler implements connect.Interceptor.
 func (d doorkeeper) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		ctx, err := d.enter(ctx, conn.Spec().Procedure, conn.RequestHeader())
+		err := d.enter(ctx, conn.Spec().Procedure)
 		if err == nil {
 			err = next(ctx, conn)
 		}
@@ -120,6 +165,9 @@ var errorCodes = []struct {
 	{ErrNoKey, connect.CodeUnauthenticated, "NO_KEY"},
 	{auth.ErrUnknownKey, connect.CodeUnauthenticated, "KEY_UNKNOWN"},
 	{auth.ErrRevoked, connect.CodeUnauthenticated, "KEY_REVOKED"},
+	{auth.ErrSignature, connect.CodeUnauthenticated, "SIGNATURE"},
+	{auth.ErrClock, connect.CodeUnauthenticated, "CLOCK"},
+	{auth.ErrMustSign, connect.CodeUnauthenticated, "MUST_SIGN"},
 	{auth.ErrDenied, connect.CodePermissionDenied, "NOT_ALLOWED"},
 	{recon.ErrSamePerson, connect.CodePermissionDenied, ""},
 	{recon.ErrCaseUnknown, connect.CodeNotFound, ""},

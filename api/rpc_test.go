@@ -13,12 +13,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/clearward/clearward/api/auth"
 	"github.com/clearward/clearward/api/jobs"
+	"github.com/clearward/clearward/api/sdk"
 	errorv1 "github.com/clearward/clearward/proto/clearward/error/v1"
 	jobsv1 "github.com/clearward/clearward/proto/clearward/jobs/v1"
 	"github.com/clearward/clearward/proto/clearward/jobs/v1/jobsv1connect"
@@ -104,7 +106,8 @@ func TestEveryCallIsClosedToWhoeverMayNot(t *testing.T) {
 	h := served(t, s)
 	supplier := newKey(t, s, "软件供应商", auth.Supplier)
 	all := everyProcedure()
-	if len(all) != len(procedures) || len(all) < 15 {
+	if len(all)+2 != len(procedures) || // with the two of reflection
+		len(all) < 15 {
 		t.Errorf("%d calls, %d of them have a row in the table of rights", len(all), len(procedures))
 	}
 	for _, procedure := range all {
@@ -129,8 +132,8 @@ func TestEveryCallIsClosedToWhoeverMayNot(t *testing.T) {
 			}
 		}
 	}
-	_, err := doorkeeper{s}.enter(t.Context(), "/clearward.ledger.v1.LedgerService/DropEverything", http.Header{"Authorization": {"Bearer " + newKey(t, s, "周审计", auth.Auditor)}})
-	if !errors.Is(err, auth.ErrDenied) {
+	who := arrival{Principal: auth.Principal{Name: "周审计", Kind: auth.Person, Role: auth.Auditor}}
+	if err := (doorkeeper{s}).enter(context.WithValue(t.Context(), principalKey{}, who), "/clearward.ledger.v1.LedgerService/DropEverything"); !errors.Is(err, auth.ErrDenied) {
 		t.Errorf("a call without a row in the table: %v", err)
 	}
 }
@@ -211,7 +214,7 @@ func TestTheDailyFileIsDownloadedWithItsChecksum(t *testing.T) {
 	s := open(t, folder(t))
 	takenSample(t, s)
 	h := served(t, s)
-	client := reconv1connect.NewReconServiceClient(h.Client(), h.URL, bearer(newKey(t, s, "海天 APP", auth.Service)))
+	client := reconv1connect.NewReconServiceClient(signing(t, newKey(t, s, "海天 APP", auth.Service), noon), h.URL)
 	read := func(hospital string) (string, error) {
 		stream, err := client.DownloadDaily(t.Context(), &reconv1.DownloadDailyRequest{Hospital: hospital, Day: "2026-09-15"})
 		if err != nil {
@@ -251,6 +254,95 @@ func TestJobsAreManagedOverTheAPI(t *testing.T) {
 	}
 	_, err = client.RunJob(t.Context(), &jobsv1.RunJobRequest{Name: "gone"})
 	denied(t, err, connect.CodeNotFound, "JOB_UNKNOWN", "gone")
+}
+
+// signing is an HTTP client that signs with the key.
+func signing(t *testing.T, key string, now func() time.Time) *http.Client {
+	t.Helper()
+	client, err := sdk.Client(key, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+func TestAProgramSignsAndNobodyElseCanSignForIt(t *testing.T) {
+	s := open(t, folder(t))
+	h := served(t, s)
+	key := newKey(t, s, "海天 APP", auth.Service)
+	run := func(client connect.HTTPClient, options ...connect.ClientOption) error {
+		_, err := reconv1connect.NewReconServiceClient(client, h.URL, options...).RunDay(t.Context(), &reconv1.RunDayRequest{Day: "2026-09-15"})
+		return err
+	}
+	for _, option := range []connect.ClientOption{connect.WithProtoJSON(), connect.WithGRPCWeb()} {
+		if err := run(signing(t, key, noon), option); err != nil {
+			t.Errorf("signed: %v", err)
+		}
+	}
+	denied(t, run(h.Client(), bearer(key)), connect.CodeUnauthenticated, "MUST_SIGN", "海天 APP")
+	late := func() time.Time { return noon().Add(7 * time.Minute) }
+	denied(t, run(signing(t, key, late)), connect.CodeUnauthenticated, "CLOCK", "2026-09-16T04:07:00Z")
+	if err := run(signing(t, key, func() time.Time { return noon().Add(-4 * time.Minute) })); err != nil {
+		t.Errorf("four minutes off: %v", err)
+	}
+	changed := &http.Client{Transport: altering{mustSigner(t, key)}}
+	denied(t, run(changed, connect.WithProtoJSON()), connect.CodeUnauthenticated, "SIGNATURE", "not that of key_")
+	_, err := sdk.NewSigner("ck_short")
+	if !errors.Is(err, sdk.ErrKey) {
+		t.Errorf("a text that is no key: %v", err)
+	}
+	if err := s.RevokeKey(t.Context(), mustSigner(t, key).ID()); err != nil {
+		t.Fatal(err)
+	}
+	for ticker := time.NewTicker(20 * time.Millisecond); ; <-ticker.C { // at the latest when what is remembered has aged
+		if err := run(signing(t, key, noon)); err != nil {
+			ticker.Stop()
+			denied(t, err, connect.CodeUnauthenticated, "KEY_REVOKED", "海天 APP")
+			return
+		}
+	}
+}
+
+func mustSigner(t *testing.T, key string) *sdk.Signer {
+	t.Helper()
+	signer, err := sdk.NewSigner(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer
+}
+
+// altering sends another body than the one that was signed.
+type altering struct{ signer *sdk.Signer }
+
+// RoundTrip implements http.RoundTripper.
+func (a altering) RoundTrip(r *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Authorization", a.signer.Sign(r.Method, r.URL.RequestURI(), body, noon()))
+	r.Body = io.NopCloser(strings.NewReader(strings.Replace(string(body), "2026-09-15", "2026-09-16", 1)))
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+func TestACallIsMadeByHand(t *testing.T) {
+	s := open(t, folder(t))
+	takenSample(t, s)
+	h := served(t, s)
+	key := newKey(t, s, "周审计", auth.Auditor)
+	var out bytes.Buffer
+	if err := Call(t.Context(), h.URL, key, "clearward.ledger.v1.LedgerService/GetBalance", `{"account":"2204.H1"}`, noon, &out); err != nil || !strings.Contains(out.String(), `"balanceFen": "11141"`) {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+	for request, says := range map[string]string{`{"account":"2204.H9"}`: `not_found: there is no such account: account: "2204.H9"`, `{"account":}`: "no JSON"} {
+		if err := Call(t.Context(), h.URL, key, "clearward.ledger.v1.LedgerService/GetBalance", request, noon, &out); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want %q", request, err, says)
+		}
+	}
+	if err := Call(t.Context(), h.URL, key, "clearward.ledger.v1.LedgerService/Nothing", "{}", noon, &out); !errors.Is(err, ErrCall) {
+		t.Errorf("a call that there is not: %v", err)
+	}
 }
 
 // A program without a generated client calls with plain JSON.

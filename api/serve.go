@@ -38,7 +38,7 @@ func Serve(ctx context.Context, c Config, o ServeOptions, out io.Writer) (err er
 	if err != nil {
 		return err
 	}
-	defer door.Close()
+	defer func() { _ = door.Close() }() // again, where serving has ended: that says so, and harms nobody
 	c.Local.API = door.Addr().String()
 	s, err := Open(ctx, c)
 	if err != nil {

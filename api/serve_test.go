@@ -76,7 +76,11 @@ func TestTheDayBeforeIsReconciledAtHalfPastElevenByItself(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
 	if !strings.Contains(string(line[:n]), s.API()) {
 		t.Errorf("it says %q, the data directory %q", line[:n], s.API())
 	}

@@ -77,7 +77,7 @@ var journals = map[string]journal{
 	"J33":  {onlyB, "payout sent to the bank", amount(frozen, bankPayment)},
 	"J34":  {anyMode, "bank line proves a payment", amount(bankPayment, bankMoney)},
 	"J35a": {anyMode, "bank fee on the own account", amount(bankFee, bankMoney)},
-	"J35b": {onlyB, "bank fee on custody", amount(bankFee, bankMoney)},
+	"J35b": {onlyB, "bank fee on custody", debited(bankFee)},
 	"J36":  {onlyB, "payout failed for good", amount(bankPayment, available)},
 	"J37":  {onlyB, "payout returned by the bank", amount(bankMoney, returned)},
 	"J38":  {onlyB, "returned payout stays frozen", amount(returned, frozen)},
@@ -146,7 +146,7 @@ var journals = map[string]journal{
 	"E32":  {anyMode, "INS_* bureau says less", parts(insuranceContra, insured)},
 	"E37":  {anyMode, "I8 HIS says cash, the patient paid the channel (turned: the reverse)", turnable(cashContra, cash)},
 	"E38":  {anyMode, "INS_* part unknown to the bureau (turned: known to it alone)", turnableParts(insuranceContra, insured)},
-	"E39":  {anyMode, "UNKNOWN_DEBIT", amount(short, bankMoney)},
+	"E39":  {anyMode, "UNKNOWN_DEBIT", debited(short)},
 }
 
 // signed names the journals that only two people together may post: subsidy,

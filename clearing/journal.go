@@ -31,7 +31,7 @@ type Event struct {
 	Day    ledger.Day   // the business day on which it counts; it dates the fee's bearer
 	Amount ledger.Money // of a settlement: net, what reaches the bank
 	Fee    ledger.Money // of a settlement: billed less returned
-	Short  ledger.Money // E27b: what did not arrive
+	Short  ledger.Money // E27b: what did not arrive; E39, J35b: what the custody money of the hospital does not cover
 	Tax    ledger.Money // J48a: the tax inside Amount
 	Parts  []Part       // insured amounts
 	Turned bool         // the reverse case of E31, E37, E38
@@ -304,6 +304,25 @@ func fee(debit, credit side) func(*page) {
 
 func missing(debit, credit side) func(*page) {
 	return func(p *page) { p.move(debit(p), credit(p), p.Short) }
+}
+
+// debited is what the bank took by itself: a fact, whatever the books say is there.
+// Of custody it comes out of this hospital's money as far as that goes. The rest the
+// bank took out of what stands on the account for others, which no book of theirs
+// may show: it rests in 2208, a payment that the bank has made ahead of this
+// hospital's money, until that comes in (J34).
+func debited(to side) func(*page) {
+	return func(p *page) {
+		if p.Short < 0 || p.Short > p.Amount {
+			p.refuse("%d fen of %d are not covered", p.Short, p.Amount)
+		}
+		if p.Short == 0 || p.Short < p.Amount {
+			p.move(to(p), bankMoney(p), p.Amount-p.Short)
+		}
+		if p.Short > 0 {
+			p.move(to(p), bankAhead(p), p.Short)
+		}
+	}
 }
 
 func all(writes ...func(*page)) func(*page) {

@@ -113,6 +113,7 @@ func subsidyOwed(p *page) ledger.Leg {
 func bankMoney(p *page) ledger.Leg   { return BankMoney(p.ofBank()).For("") }
 func bankFee(p *page) ledger.Leg     { return bankCharges(p.ofBank()).For("") }
 func bankPayment(p *page) ledger.Leg { return p.item(BankPayment(p.ofBank()), "payout", p.Payout) }
+func bankAhead(p *page) ledger.Leg   { return p.item(BankPayment(p.ofBank()), "case", p.Case) }
 func unidentified(p *page) ledger.Leg {
 	return p.item(Unidentified(p.ofBank()), "bank reference", p.BankRef)
 }

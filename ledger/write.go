@@ -37,9 +37,9 @@ func (c *Committer) begin(ctx context.Context) (*Batch, error) {
 	return b, nil
 }
 
-// errRows says that a statement of a verb changed another number of rows than
+// ErrStale says that a statement of a verb changed another number of rows than
 // the verb knew it would.
-var errRows = errors.New("rows changed")
+var ErrStale = errors.New("rows changed")
 
 // write sends everything that was decided, and COMMIT, in one round trip. Only
 // where rows are to be counted does COMMIT wait for the count.
@@ -84,7 +84,7 @@ func (b *Batch) write(ctx context.Context, link *pgx.Conn, items []*item, outcom
 func (b *Batch) commitError(err error, written bool, id [16]byte) error {
 	var pg *pgconn.PgError
 	switch {
-	case !written, errors.Is(err, errRows), pgconn.SafeToRetry(err):
+	case !written, errors.Is(err, ErrStale), pgconn.SafeToRetry(err):
 		return err
 	case errors.As(err, &pg) && !leavesDoubt(pg.Code):
 		return err
@@ -264,7 +264,7 @@ func (b *Batch) queueOwn(last *pgx.Batch) {
 		if s.want != anyRows {
 			queued.Exec(func(tag pgconn.CommandTag) error {
 				if tag.RowsAffected() != s.want {
-					return fmt.Errorf("%w: %d, not %d, by %s", errRows, tag.RowsAffected(), s.want, strings.Join(strings.Fields(s.sql), " "))
+					return fmt.Errorf("%w: %d, not %d, by %s", ErrStale, tag.RowsAffected(), s.want, strings.Join(strings.Fields(s.sql), " "))
 				}
 				return nil
 			})

@@ -32,6 +32,7 @@ type Settlement struct {
 	Credits                       []BankLine
 	parts                         []creditPart // credits that runs of other days tied to it
 	again                         bool         // a run of this day had tied some
+	read                          string       // its row as the run read it
 }
 
 // open is what has not arrived yet.

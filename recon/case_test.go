@@ -338,3 +338,37 @@ func TestDisputedFee(t *testing.T) {
 		}
 	}
 }
+
+// TestADecisionMadeWhileTheDayRunsStands: what a person approves between the moment
+// at which a run reads the day and the one at which it publishes it is neither
+// overwritten nor counted twice: the run begins again and takes it in.
+func TestADecisionMadeWhileTheDayRunsStands(t *testing.T) {
+	t.Parallel()
+	h := decidedSample(t)
+	i1, f3 := h.caseOf(sampleDay, recon.I1, ""), h.caseOf(sampleDay, recon.F3, "")
+	for _, c := range []*recon.Case{i1, f3} {
+		_, err := h.decide(c.ID, "maker", "propose", map[bool]string{true: "HIS_BOOKS", false: "HIS_VOIDS"}[c == i1])
+		h.must(err)
+	}
+	h.fedHIS(6450, "H1,BW009001,PAY,WECHAT,"+i1.OrderNo+",,6450,2026-09-15 16:40:00,C03,OUTPATIENT,WECHAT,2600009001,C03-20260915-3,,")
+	var once sync.Once
+	h.engine.Progress = func(string, int) {
+		once.Do(func() {
+			for _, c := range []*recon.Case{i1, f3} {
+				_, err := h.decide(c.ID, "checker", "approve", "")
+				h.must(err)
+			}
+		})
+	}
+	h.run(sampleDay)
+	h.engine.Progress = nil
+	if got := h.column(`SELECT open::TEXT || decided::TEXT FROM recon_legs WHERE case_id = $1`, f3.ID); !slices.Equal(got, []string{"truetrue"}) {
+		t.Errorf("the leg of the decided F3 is open, decided: %v", got)
+	}
+	if got := h.trial()["1221.H1"]; got != 15300-f3.Amount.Abs() {
+		t.Errorf("1221 is %s", got)
+	}
+	h.verify()
+	h.casesCarry(sampleDay)
+	h.idle(sampleDay)
+}

@@ -79,6 +79,14 @@ type settleDay struct {
 // changes nothing and returns the same. A hospital whose run fails, by its proof
 // for instance, is not published and keeps no other from it: the error names it.
 func (e *Engine) Run(ctx context.Context, day ledger.Day) (*Day, error) {
+	d, err := e.runOnce(ctx, day)
+	if errors.Is(err, ledger.ErrStale) {
+		return e.runOnce(ctx, day) // a person decided something meanwhile: with that
+	}
+	return d, err
+}
+
+func (e *Engine) runOnce(ctx context.Context, day ledger.Day) (*Day, error) {
 	dir, err := e.directory(ctx)
 	if err != nil {
 		return nil, err
@@ -585,30 +593,4 @@ func (h *hospitalRun) paidBills(ctx context.Context) (func(*Leg) bool, error) {
 		}
 	}
 	return func(leg *Leg) bool { return twice[leg] }, nil
-}
-
-// acrossHospitals joins the two halves of a payment whose money went to another
-// hospital's number: one case in two slices (F9).
-func acrossHospitals(runs []*hospitalRun) {
-	owed := map[string]*Leg{}
-	for _, h := range runs {
-		for _, leg := range h.held {
-			if leg.bill == nil && leg.owed() > 0 && !h.engine.noStage["F9"] {
-				owed[leg.OrderNo+"|"+leg.RefundNo] = leg
-			}
-		}
-	}
-	for _, h := range runs {
-		for _, leg := range h.held {
-			home := owed[leg.OrderNo+"|"+leg.RefundNo]
-			if leg.Code != F1 && leg.Code != F5 || home == nil || home.Kind != leg.Kind || home.Hospital == leg.Hospital || home.held(Platform) != leg.held(Channel) {
-				continue
-			}
-			leg.Code, home.Code = F9, F9
-			home.caseOf = home.rowKey().caseID()
-			leg.caseOf = home.caseOf
-			home.Note = "money is at " + leg.Hospital + " " + leg.MerchantNo
-			leg.Note = "belongs to " + home.Hospital + " " + home.MerchantNo
-		}
-	}
 }

@@ -262,13 +262,7 @@ func custodyStatement(t *testing.T) string {
 // keeps: J26a and J26b in place of J28a to J28c (spec/accounting.md 3.6).
 func TestSampleDayOnModeB(t *testing.T) {
 	h := newHouse(t)
-	text, err := os.ReadFile(filepath.Join(sampleDir, "setup.yaml"))
-	h.must(err)
-	modeB := strings.NewReplacer("PUBLIC", "PRIVATE", "settle_mode: A", "settle_mode: B", "SETTLEMENT", "CUSTODY").Replace(string(text))
-	path := filepath.Join(t.TempDir(), "setup.yaml")
-	h.must(os.WriteFile(path, []byte(modeB), 0o600))
-	h.setup(path)
-	h.importFile(filepath.Join(sampleDir, "platform.csv"))
+	h.setupSampleB()
 	h.feedSample(sampleFeeds[:5]...)
 	h.feed(feed.Options{}, custodyStatement(t))
 	h.expect(h.run(sampleDay))

@@ -94,9 +94,12 @@ next:
 func (leg *Leg) effects() (Effects, ledger.Money) {
 	var e Effects
 	var proved ledger.Money
-	if leg.Kind == channels.Pay {
+	switch {
+	case leg.far != nil:
+		e, proved = leg.halfEffects()
+	case leg.Kind == channels.Pay:
 		e, proved = leg.payEffects()
-	} else {
+	default:
 		e, proved = leg.refundEffects()
 	}
 	return e.compact(), proved
@@ -116,6 +119,11 @@ func (e Effects) compact() Effects {
 // acknowledged is the amount for which HIS has booked what the platform holds: J02.
 func (leg *Leg) acknowledged() ledger.Money {
 	h, p := leg.Said[HIS], leg.Said[Platform]
+	if leg.Code == NetZero {
+		// J18 took the refund out of the hospital's money, which HIS never had of it:
+		// J02 brings it there out of 2204. A cancellation took it out of 2204 itself.
+		return leg.refunded
+	}
 	if !h.Present || h.StandIn || !p.Present || leg.Code == I7 || leg.Code == I8 || leg.Code == F12 {
 		return 0
 	}
@@ -168,11 +176,10 @@ func (leg *Leg) payEffects() (Effects, ledger.Money) {
 // own is the code that says where the money of the leg rests: of a restated one
 // the verdict that its lines have now, of an ambiguous one what its own bits say.
 func (leg *Leg) own() Code {
-	halfF9 := leg.Code == F9 && (leg.bill == nil || leg.platform == nil)
 	if leg.Code == Restated {
 		return leg.under
 	}
-	if !halfF9 && leg.Code != F12 && leg.Code != I7 && leg.Code != I8 {
+	if leg.Code != F12 && leg.Code != I7 && leg.Code != I8 {
 		return leg.Code
 	}
 	if leg.platform != nil && leg.bill != nil {

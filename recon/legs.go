@@ -206,17 +206,20 @@ const insertLegs = `
 		$10::INT8[], $11::INT4[], $12::INT4[], $13::BOOL[], $14::BOOL[], $15::BOOL[], $16::TEXT[], $17::INT8[], $18::TEXT[])
 		AS new(` + legColumns + `)`
 
-// updateLegs is a compare-and-set on the effects that stood when the run read them.
+// updateLegs is a compare-and-set on what stood when the run read it: a person may
+// have decided the case, or tied a credit, while the run was matching.
 const updateLegs = `
 	UPDATE recon_legs AS l
 	SET channel = new.channel, merchant_no = new.merchant_no, code = new.code, case_id = new.case_id,
 		d_fen = new.d_fen, first_day = new.first_day, last_day = new.last_day, open = new.open, decided = new.decided, settled = new.settled,
 		effects = new.effects, proved_fen = new.proved_fen, lines = new.lines
 	FROM unnest($1::TEXT[], $2::INT4[], $3::TEXT[], $4::TEXT[], $5::TEXT[], $6::TEXT[], $7::TEXT[], $8::TEXT[], $9::TEXT[],
-		$10::INT8[], $11::INT4[], $12::INT4[], $13::BOOL[], $14::BOOL[], $15::BOOL[], $16::TEXT[], $17::INT8[], $18::TEXT[], $19::TEXT[])
-		AS new(` + legColumns + `, old_effects)
+		$10::INT8[], $11::INT4[], $12::INT4[], $13::BOOL[], $14::BOOL[], $15::BOOL[], $16::TEXT[], $17::INT8[], $18::TEXT[],
+		$19::TEXT[], $20::BOOL[], $21::BOOL[], $22::INT8[], $23::TEXT[])
+		AS new(` + legColumns + `, old_effects, old_open, old_decided, old_proved, old_lines)
 	WHERE l.hospital = new.hospital AND l.day = new.day AND l.order_no = new.order_no AND l.kind = new.kind
-		AND l.refund_no = new.refund_no AND l.effects = new.old_effects`
+		AND l.refund_no = new.refund_no AND l.effects = new.old_effects
+		AND l.open = new.old_open AND l.decided = new.old_decided AND l.proved_fen = new.old_proved AND l.lines = new.old_lines`
 
 // spans says whether lines of the day are among the row's.
 func (r *legRow) spans(day ledger.Day) bool { return r.First <= day && day <= r.Last }

@@ -29,7 +29,6 @@ type Leg struct {
 	Code       Code
 	Said       [sides]Said
 	D          ledger.Money // held − owed, above zero long
-	Before     ledger.Money // what an earlier run had left open of it
 	Carried    bool         // some of its lines were open from another day
 	Fresh      bool         // some of its lines are of this day
 	Lines      []Line       // every line it was made of
@@ -43,9 +42,12 @@ type Leg struct {
 	under      Code         // RESTATED: the verdict that the lines have now
 	platform   *Line
 	bill       *Line
-	extra      string  // a second success under one order number: its own numbers
-	row        *legRow // what an earlier run stored of it
-	caseOf     string  // the case of another leg that this one belongs to
+	extra      string       // a second success under one order number: its own numbers
+	row        *legRow      // what an earlier run stored of it
+	caseOf     string       // the case of another leg that this one belongs to
+	far        *Leg         // F9: the half of the payment that stands at another hospital
+	inCustody  bool         // F9: both halves are settle mode B
+	refunded   ledger.Money // NET_ZERO: of the payment, what was refunded rather than cancelled
 }
 
 // Rules is what matching needs to know beside the lines.
@@ -575,7 +577,14 @@ func (o *order) netZero() {
 	if net != 0 {
 		return
 	}
+	var refunded ledger.Money
 	for _, leg := range o.legs {
 		leg.Code, leg.D = NetZero, 0
+		if leg.Kind == channels.Refund {
+			refunded += leg.held(Platform)
+		}
+	}
+	if pay := o.index[legKey{kind: channels.Pay}]; pay != nil {
+		pay.refunded = refunded
 	}
 }

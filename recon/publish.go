@@ -27,6 +27,7 @@ type change struct {
 	post  []ledger.Entry // should stand and does not
 	slots []int          // where in row.Effects each of post belongs
 	day   ledger.Day     // on which the journals count
+	taken []taken        // of post: debits that the bank made of custody
 }
 
 // changeOf compares what should stand for the leg with what stands, nil where
@@ -202,8 +203,7 @@ var lateNames = map[string]string{"E11": "E12"}
 
 // apply posts what the changes need and writes their rows.
 func apply(ctx context.Context, b *ledger.Batch, changes []*change) error {
-	var added, updated legArrays
-	var stood []string
+	var added, updated, stood legArrays
 	for _, c := range changes {
 		if err := c.reverse(ctx, b); err != nil {
 			return err
@@ -222,13 +222,14 @@ func apply(ctx context.Context, b *ledger.Batch, changes []*change) error {
 			continue
 		}
 		updated.add(&row)
-		stood = append(stood, c.old.Effects.String())
+		old := *c.old
+		stood.add(&old)
 	}
 	if n := len(added.hospital); n > 0 {
 		b.ExecRows(int64(n), insertLegs, added.args()...)
 	}
 	if n := len(updated.hospital); n > 0 {
-		b.ExecRows(int64(n), updateLegs, append(updated.args(), stood)...)
+		b.ExecRows(int64(n), updateLegs, append(updated.args(), stood.effects, stood.open, stood.decided, stood.proved, stood.lines)...)
 	}
 	return nil
 }
@@ -429,7 +430,12 @@ type running struct {
 	arrived, settledFee ledger.Money
 	owned, ownedFee     ledger.Money
 	provedNow           ledger.Money // by this run
+	stood               stood        // as it was read
 }
+
+// stood is what of the running sums people's decisions move too: a run writes them
+// only if no decision has, since it read them.
+type stood struct{ proved, released, arrived, owned ledger.Money }
 
 // moveMoney releases what is proved (J25) and makes the hospital's own what is
 // proved and has reached its bank account (J28c, J30).
@@ -442,6 +448,9 @@ func (p *publication) moveMoney(ctx context.Context, b *ledger.Batch) error {
 	if err := p.settlements(ctx, b, all); err != nil {
 		return err
 	}
+	if err := h.bringHome(ctx, b); err != nil {
+		return err
+	}
 	if err := b.LockFloors(ctx, clearing.Available(h.hospital.Code).ID()); err != nil {
 		return err
 	}
@@ -451,6 +460,7 @@ func (p *publication) moveMoney(ctx context.Context, b *ledger.Batch) error {
 		if r == nil {
 			r = &running{}
 		}
+		was := r.stood
 		r.proved += r.provedNow
 		if err := p.release(b, m, r); err != nil {
 			return err
@@ -458,15 +468,18 @@ func (p *publication) moveMoney(ctx context.Context, b *ledger.Batch) error {
 		if err := p.own(b, m, r); err != nil {
 			return err
 		}
-		b.Exec(`
+		b.ExecRows(1, `
 			INSERT INTO recon_merchants (channel, merchant_no, hospital, proved_fen, released_fen, arrived_fen,
 				settled_fee_fen, owned_fen, owned_fee_fen)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 			ON CONFLICT (channel, merchant_no) DO UPDATE
 			SET proved_fen = excluded.proved_fen, released_fen = excluded.released_fen,
 				arrived_fen = excluded.arrived_fen, settled_fee_fen = excluded.settled_fee_fen,
-				owned_fen = excluded.owned_fen, owned_fee_fen = excluded.owned_fee_fen`,
-			m.Channel, m.No, h.hospital.Code, r.proved, r.released, r.arrived, r.settledFee, r.owned, r.ownedFee)
+				owned_fen = excluded.owned_fen, owned_fee_fen = excluded.owned_fee_fen
+			WHERE recon_merchants.proved_fen = $10 AND recon_merchants.released_fen = $11 AND recon_merchants.arrived_fen = $12
+				AND recon_merchants.owned_fen = $13`,
+			m.Channel, m.No, h.hospital.Code, r.proved, r.released, r.arrived, r.settledFee, r.owned, r.ownedFee,
+			was.proved, was.released, was.arrived, was.owned)
 	}
 	return nil
 }
@@ -483,6 +496,7 @@ func readRunning(ctx context.Context, tx pgx.Tx, hospital string) (map[MerchantK
 	var r running
 	_, err = pgx.ForEachRow(rows, []any{&k.Channel, &k.No, &r.proved, &r.released, &r.arrived, &r.settledFee, &r.owned, &r.ownedFee}, func() error {
 		kept := r
+		kept.stood = stood{r.proved, r.released, r.arrived, r.owned}
 		out[k] = &kept
 		return nil
 	})

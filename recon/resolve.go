@@ -29,17 +29,18 @@ type resolution struct {
 // the manual's turned round. NOTED settles only what carries no money.
 var resolutions = map[string]resolution{
 	"REFUND": {"退款给患者", "refund to the patient", "", true, false, map[Code][]string{
-		F1: {"E02"}, F2: {"E07"}, F4: {"E02"}, I1: {"E07"}, I5: {"E36b"}, PaidTwice: {"E21"}, Backfill: {"E07"}, I4: nil, I6: nil, F6: nil, Restated: {"E02"}}},
+		F1: {"E02"}, F2: {"E07"}, F4: {"E02"}, I1: {"E07"}, I5: {"E36b"}, PaidTwice: {"E21"}, Backfill: {"E07"}, I4: nil, I6: nil, F6: nil, F9: {"E07"}, Restated: {"E02"}}},
 	"BACKFILL": {"补单", "back-fill the order", "", false, false, map[Code][]string{F1: {"E03", "J02"}, Backfill: {"J02"}}},
 	"HIS_BOOKS": {"HIS 已补记", "HIS has booked it", "", false, true, map[Code][]string{
-		F2: {"J02"}, I1: {"J02"}, I5: {"J02"}, PaidTwice: {"J02"}, F12: {"J02"}}},
+		F2: {"J02"}, I1: {"J02"}, I5: {"J02"}, PaidTwice: {"J02"}, F12: {"J02"}, F9: {"J02"}}},
 	"LINK":           {"确认同笔，补写单号", "confirm the link", "", false, false, map[Code][]string{I7: {"J02"}, I8: {"E37", "J02"}, F12: {"J02"}}},
 	"HIS_VOIDS":      {"HIS 作废", "HIS voids the bill", "", false, true, map[Code][]string{F3: {"E14"}, F4: {"E14"}, F5: {"E19"}, I2: nil, I3: nil, I4: {"-E10"}, I5: nil, I6: nil, Restated: {"E14"}}},
 	"CASH_PAID":      {"患者窗口补交现金", "the patient paid cash", "", false, false, map[Code][]string{F3: {"E13"}}},
 	"HOSPITAL_BEARS": {"医院承担", "the hospital bears it", "", false, false, map[Code][]string{F3: {"E14"}, F4: {"E14"}, F5: {"E19"}, UnknownDebit: {"E14"}}},
-	"PAID_OVER":      {"医院间已划转", "one hospital paid the other", "", false, false, map[Code][]string{F9: {"E22c"}}},
+	"PAID_OVER":      {"医院间已划转", "one hospital paid the other", "", true, false, map[Code][]string{F9: {"E22c"}}},
+	"RE_ROUTED":      {"医院间改划（出款前）", "re-routed to the other hospital before payout", "", true, false, map[Code][]string{F9: {"E22d"}}},
 	"PLATFORM_BEARS": {"平台承担（核销）", "the platform bears it (write-off)", "", false, false, map[Code][]string{
-		F3: {"E14", "E15a"}, F4: {"E14", "E15a"}, I2: {"E08a"}, I3: {"E09"}}},
+		F3: {"E14", "E15a"}, F4: {"E14", "E15a"}, I2: {"E08a"}, I3: {"E09"}, UnknownDebit: {"E14", "E15a"}}},
 	"FOREIGN":       {"非本平台交易", "another business of the hospital", "the owner, --detail NAME", false, false, map[Code][]string{F1: {"E04"}}},
 	"OWNER_UNKNOWN": {"无主长款转医院", "owner never found: to the hospital", "", false, false, map[Code][]string{F1: {"E05"}, F4: {"E05"}}},
 	"ACCEPT_FEE":    {"接受手续费差额", "accept the fee difference", "", false, false, map[Code][]string{F7: {"E24+J04"}}},
@@ -79,20 +80,35 @@ func ResolutionWords(name, lang string) string {
 	return words
 }
 
-// entries builds the journals of the proposed resolution, and what of the
-// hospital's pending payable they prove.
-func (d *decision) entries(ctx context.Context, b *ledger.Batch, c *Case, open []Suspense) ([]ledger.Entry, ledger.Money, error) {
-	if c.Resolution == "IDENTIFIED" {
+// move is what a resolution adds to the running sums of a merchant number.
+type move struct {
+	m       *clearing.Merchant
+	proved  ledger.Money // of the hospital's pending payable
+	arrived ledger.Money // in its bank account
+}
+
+// entries builds the journals of the proposed resolution, and what they move.
+func (d *decision) entries(ctx context.Context, b *ledger.Batch, c *Case, open []Suspense) ([]ledger.Entry, []move, error) {
+	switch c.Resolution {
+	case "IDENTIFIED":
 		e, err := d.identified(ctx, b, c, open)
-		return []ledger.Entry{e}, 0, err
+		return []ledger.Entry{e}, nil, err
+	case "PAID_OVER":
+		return d.paidOver(ctx, b, c, open)
+	case "RE_ROUTED":
+		return d.reRouted(ctx, b, c)
 	}
-	if c.Resolution == "PAID_OVER" {
-		e, err := d.paidOver(c, open)
-		return []ledger.Entry{e}, 0, err
+	if c.Code == F9 {
+		home, waits, err := d.homeOf(ctx, b.Tx(), c, open)
+		if err != nil {
+			return nil, nil, err
+		}
+		c, open = home, waits
 	}
-	journals, err := c.journals(open)
+	m, ok := d.merchantOf(c)
+	journals, err := c.journals(open, ok && m.Mode == clearing.ModeB)
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
 	var out []ledger.Entry
 	var proved ledger.Money
@@ -100,7 +116,7 @@ func (d *decision) entries(ctx context.Context, b *ledger.Batch, c *Case, open [
 		for _, name := range journals {
 			e, err := d.entry(c, name, one)
 			if err != nil {
-				return nil, 0, err
+				return nil, nil, err
 			}
 			out = append(out, e)
 			switch name {
@@ -111,50 +127,34 @@ func (d *decision) entries(ctx context.Context, b *ledger.Batch, c *Case, open [
 			}
 		}
 	}
-	return out, proved, nil
+	switch {
+	case !ok:
+		return out, nil, nil
+	case c.Code == UnknownDebit && slices.Contains(journals, "E14"):
+		// The hospital has so much less to be released, and less money for it.
+		mv := move{m: m, proved: -total(open)}
+		if m.Mode == clearing.ModeA {
+			mv.arrived = mv.proved
+		}
+		return out, []move{mv}, nil
+	case proved != 0:
+		return out, []move{{m: m, proved: proved}}, nil
+	}
+	return out, nil, nil
 }
 
-// paidOver is E22c: the hospital whose number took the money has paid it to the one
-// that it belongs to, on paper, from bank account to bank account.
-func (d *decision) paidOver(c *Case, open []Suspense) (ledger.Entry, error) {
-	e := clearing.Event{Day: d.today, Case: c.ID, Maker: c.Maker, Checker: d.Who}
-	var long, short ledger.Money
-	for _, s := range open {
-		for i := range d.dir.Hospitals {
-			h := &d.dir.Hospitals[i]
-			switch s.Account.ID() {
-			case clearing.Long(h.Code).ID():
-				if s.Fen > 0 {
-					e.Hospital, long = h, s.Fen
-				}
-			case clearing.Short(h.Code).ID():
-				if s.Fen > 0 {
-					e.OtherHospital, short = h, s.Fen
-				}
-			}
+// merchantOf is the merchant number of the case; of a bank line that names none,
+// one whose channel settles to that account of the hospital.
+func (d *decision) merchantOf(c *Case) (*clearing.Merchant, bool) {
+	if m, ok := d.dir.Merchant(c.Channel, c.MerchantNo); ok || c.Kind != kindBank {
+		return m, ok
+	}
+	for _, m := range d.dir.Merchants {
+		if m.Hospital == c.Hospital && (c.Channel == "" || m.Channel == c.Channel) {
+			return m, true
 		}
 	}
-	if long == 0 || long != short {
-		return ledger.Entry{}, ErrResolution.Because("resolution", "PAID_OVER settles money that is long at one hospital and short by the same at another; this case has %s long and %s short", long, short)
-	}
-	for i := range d.dir.Banks {
-		b := &d.dir.Banks[i]
-		if b.Role != clearing.Settlement {
-			continue
-		}
-		if b.Hospital == e.Hospital.Code && e.Bank == nil {
-			e.Bank = b
-		}
-		if b.Hospital == e.OtherHospital.Code && e.OtherBank == nil {
-			e.OtherBank = b
-		}
-	}
-	e.Amount = long
-	out, err := clearing.NewEntry(e, "E22c")
-	if err != nil {
-		return ledger.Entry{}, ErrResolution.Because("resolution", "PAID_OVER: %v", err)
-	}
-	return out, nil
+	return nil, false
 }
 
 // parts is what the resolution moves, payment by payment where several rest under
@@ -168,7 +168,7 @@ func (c *Case) parts(open []Suspense) []Suspense {
 
 // journals names what the case's resolution posts: what the table says, turned
 // to the account on which the amount rests.
-func (c *Case) journals(open []Suspense) ([]string, error) {
+func (c *Case) journals(open []Suspense, modeB bool) ([]string, error) {
 	journals := resolutions[c.Resolution].by[c.Code]
 	back := c.Kind != channels.Pay
 	switch {
@@ -178,6 +178,8 @@ func (c *Case) journals(open []Suspense) ([]string, error) {
 		return nil, ErrResolution.Because("resolution", "HIS has booked more than was paid: HIS corrects it, there is nothing more to book")
 	case c.Resolution == "FEE_CREDITED" && total(open) == 0:
 		return nil, ErrResolution.Because("resolution", "the fee difference is not disputed: DISPUTE_FEE comes first")
+	case c.Resolution == "PLATFORM_BEARS" && modeB && c.Kind != kindSettle && journals[0] == "E14":
+		return []string{"E15b"}, nil
 	case c.Code == F7 && c.Resolution == "NOTED":
 		return nil, ErrSuspenseNotNil.Because("case", "the fee difference of %s stands on 2206: ACCEPT_FEE or DISPUTE_FEE settles it", c.feeBilled())
 	case c.Code == F12 && c.Resolution == "LINK" && c.Amount != 0:
@@ -264,6 +266,9 @@ func (d *decision) entry(c *Case, name string, part Suspense) (ledger.Entry, err
 		e.Hospital = h
 	}
 	if c.Kind == kindBank {
+		if m, ok := d.merchantOf(c); ok {
+			e.Mode = m.Mode
+		}
 		e.Merchant = nil
 	}
 	detail, _, _ := strings.Cut(c.Reason, " ")
@@ -324,27 +329,6 @@ func (c *Case) places(ctx context.Context, tx pgx.Tx, dir *clearing.Directory) (
 		}
 	}
 	return out, nil
-}
-
-// placesOfLegs adds where each leg of the case would rest by its own code.
-func (c *Case) placesOfLegs(ctx context.Context, tx pgx.Tx, dir *clearing.Directory, out []place) ([]place, error) {
-	rows, err := tx.Query(ctx, `
-		SELECT `+legColumns+`
-		FROM recon_legs WHERE case_id = $1 AND case_id <> '' ORDER BY hospital, order_no, refund_no`, c.ID)
-	if err != nil {
-		return nil, fmt.Errorf("read the legs of %s: %w", c.ID, err)
-	}
-	err = scanLegs(rows, func(r *legRow) error {
-		m, ok := dir.Merchant(r.Channel, r.MerchantNo)
-		switch {
-		case r.Kind == channels.Pay && c.Code == F12:
-			out = append(out, place{clearing.AwaitingHIS(r.Hospital), r.OrderNo})
-		case r.Kind == channels.Refund && c.Code == F9 && ok:
-			out = append(out, place{clearing.RefundOwed(m), r.RefundNo})
-		}
-		return nil
-	})
-	return out, err
 }
 
 // suspense is what rests at the places of a case; zero where nothing does.

@@ -132,6 +132,7 @@ func (h *hospitalRun) recall(s *Settlement, r *legRow) error {
 	if err := json.Unmarshal([]byte(r.text), &state); err != nil {
 		return fmt.Errorf("recon: settlement of %s on %s: %w", r.MerchantNo, r.Day, err)
 	}
+	s.read = r.text
 	if s.Carried {
 		s.Account, s.Due, s.Expected, s.Fee = state.Account, state.Due, state.Expected, state.Fee
 	}
@@ -398,6 +399,9 @@ func (h *hospitalRun) bankEffects(bank *clearing.BankAccount, m *clearing.Mercha
 		if err != nil {
 			return nil, fmt.Errorf("%s of %s: %w", x.Journal, ref, err)
 		}
+		if bank.Role == clearing.Custody && (x.Journal == "E39" || x.Journal == "J35b") {
+			c.taken = append(c.taken, taken{at: len(c.post), journal: x.Journal, ev: ev})
+		}
 		c.post, c.slots = append(c.post, e), append(c.slots, len(kept)+i)
 	}
 	return c, nil
@@ -440,8 +444,31 @@ func (p *publication) settlements(ctx context.Context, b *ledger.Batch, all map[
 			changes = append(changes, c)
 		}
 	}
+	if err := apply(ctx, b, changes); err != nil {
+		return err
+	}
 	// What arrived comes first: a debit of custody may take from it.
-	return apply(ctx, b, append(changes, h.bank.rows...))
+	var rows []*change
+	for _, c := range h.bank.rows {
+		if len(c.taken) == 0 {
+			rows = append(rows, c)
+		}
+	}
+	if err := apply(ctx, b, rows); err != nil {
+		return err
+	}
+	for _, c := range h.bank.rows {
+		if len(c.taken) == 0 {
+			continue
+		}
+		if err := c.cover(b); err != nil {
+			return err
+		}
+		if err := apply(ctx, b, []*change{c}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *publication) settlement(ctx context.Context, b *ledger.Batch, m *clearing.Merchant, day ledger.Day, s *Settlement, r *running) (*change, error) {
@@ -473,6 +500,9 @@ func (p *publication) settlement(ctx context.Context, b *ledger.Batch, m *cleari
 	}
 	if s == nil {
 		return &change{row: row, old: old, day: h.day}, nil
+	}
+	if row.text != s.read {
+		return nil, fmt.Errorf("%w: the settlement of %s on %s was changed while the run was matching", ledger.ErrStale, m.No, day)
 	}
 	r.arrived += s.Arrived - was.Arrived
 	r.settledFee += s.Fee - was.Fee

@@ -18,8 +18,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/clearward/clearward/ledger/db"
 	"github.com/jackc/pgx/v5"
+
+	"github.com/clearward/clearward/api/sdk"
+	"github.com/clearward/clearward/ledger/db"
 )
 
 //go:embed schema
@@ -53,8 +55,7 @@ type Key struct {
 	RevokedAt *time.Time
 }
 
-// prefix marks our keys, so that scanners find one that got into a repository.
-const prefix = "ck_"
+const prefix = sdk.Prefix
 
 // ErrUnknownKey is wrapped where a key, or the id of one, is not ours.
 var ErrUnknownKey = errors.New("the key is unknown")
@@ -86,8 +87,12 @@ func New(ctx context.Context, d *db.DB, name string, role Role, now time.Time) (
 		return "", fmt.Errorf("make a key: %w", err)
 	}
 	key := prefix + base64.RawURLEncoding.EncodeToString(secret)
+	signer, err := sdk.NewSigner(key)
+	if err != nil {
+		return "", fmt.Errorf("make a key: %w", err)
+	}
 	id, hash := identify(key)
-	err := d.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+	err = d.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		held, err := rolesOf(ctx, tx, name)
 		if err != nil {
 			return err
@@ -97,8 +102,8 @@ func New(ctx context.Context, d *db.DB, name string, role Role, now time.Time) (
 				return fmt.Errorf("%s: %w", name, err)
 			}
 		}
-		_, err = tx.Exec(ctx, `INSERT INTO api_keys (id, hash, person, kind, role, created_at) VALUES ($1, $2, $3, $4, $5, $6)`,
-			id, hash, name, string(kind), string(role), now)
+		_, err = tx.Exec(ctx, `INSERT INTO api_keys (id, hash, person, kind, role, created_at, public_key) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+			id, hash, name, string(kind), string(role), now, []byte(signer.Public()))
 		return err
 	})
 	if err != nil {

@@ -48,21 +48,22 @@ const (
 	JobRead     Action = "job.read"
 	JobManage   Action = "job.manage" // pausing, resuming and running jobs again
 	DailyRead   Action = "daily.read" // the standard bill files of hospitals
+	APIRead     Action = "api.read"   // which calls there are
 )
 
 // allowed is the whole of what anybody may do: what is not here is denied.
 var allowed = map[Role][]Action{
-	Accountant:  {CaseRead, CaseNote, CaseAssign, CasePropose, ReconRun, AuditRead, JobRead, DailyRead},
-	FinanceHead: {CaseRead, CaseNote, CaseApprove, CaseReject, AuditRead, JobRead, DailyRead},
-	Cashier:     {CaseRead, CaseNote},
-	Treasurer:   {CaseRead},
-	Insurance:   {CaseRead, CaseNote},
-	IT:          {CaseRead, CaseNote, FeedWrite, JobRead, JobManage},
-	Operator:    {CaseRead, CaseNote, FeedWrite, ImportWrite, ReconRun, SetupWrite, JobRead, JobManage, DailyRead},
+	Accountant:  {CaseRead, CaseNote, CaseAssign, CasePropose, ReconRun, AuditRead, JobRead, DailyRead, APIRead},
+	FinanceHead: {CaseRead, CaseNote, CaseApprove, CaseReject, AuditRead, JobRead, DailyRead, APIRead},
+	Cashier:     {CaseRead, CaseNote, APIRead},
+	Treasurer:   {CaseRead, APIRead},
+	Insurance:   {CaseRead, CaseNote, APIRead},
+	IT:          {CaseRead, CaseNote, FeedWrite, JobRead, JobManage, APIRead},
+	Operator:    {CaseRead, CaseNote, FeedWrite, ImportWrite, ReconRun, SetupWrite, JobRead, JobManage, DailyRead, APIRead},
 	Supplier:    {},
-	Auditor:     {CaseRead, AuditRead, JobRead, DailyRead},
-	Admin:       {KeyNew},
-	Service:     {FeedWrite, ImportWrite, ReconRun, DailyRead},
+	Auditor:     {CaseRead, AuditRead, JobRead, DailyRead, APIRead},
+	Admin:       {KeyNew, APIRead},
+	Service:     {FeedWrite, ImportWrite, ReconRun, DailyRead, APIRead},
 }
 
 // apart are the duties that must never meet in one person
