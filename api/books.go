@@ -7,12 +7,14 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/clearward/clearward/api/auth"
 	"github.com/clearward/clearward/clearing"
+	"github.com/clearward/clearward/clearing/payout"
 	"github.com/clearward/clearward/ledger"
 	"github.com/clearward/clearward/recon"
 )
@@ -86,7 +88,7 @@ func WriteKeys(w io.Writer, keys []auth.Key) {
 
 // Verify recomputes the books from the postings and returns what does not hold.
 func (s *Server) Verify(ctx context.Context) ([]ledger.Finding, error) {
-	return ledger.Verify(ctx, s.DB, append(clearing.Controls(), recon.Controls()...)...)
+	return ledger.Verify(ctx, s.DB, slices.Concat(clearing.Controls(), payout.Controls(), recon.Controls())...)
 }
 
 // TrialBalance returns every account of the platform's book by code.

@@ -17,6 +17,7 @@ import (
 	"github.com/clearward/clearward/api/auth"
 	"github.com/clearward/clearward/api/jobs"
 	"github.com/clearward/clearward/clearing"
+	"github.com/clearward/clearward/clearing/payout"
 	"github.com/clearward/clearward/deploy/local"
 	"github.com/clearward/clearward/ledger"
 	"github.com/clearward/clearward/ledger/db"
@@ -25,7 +26,7 @@ import (
 )
 
 // schemas are all tables, in the order of imports.
-var schemas = []db.Schema{ledger.Schema, clearing.Schema, recon.Schema, auth.Schema, jobs.Schema}
+var schemas = []db.Schema{ledger.Schema, clearing.Schema, payout.Schema, recon.Schema, auth.Schema, jobs.Schema}
 
 // Config says where the program runs.
 type Config struct {
