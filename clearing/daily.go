@@ -36,7 +36,7 @@ type DailySum struct {
 func (s *DailySum) Net() ledger.Money { return s.SettledIn - s.SettledBack }
 
 func (s *DailySum) add(l *Leg) {
-	if l.Status != channels.Success {
+	if l.Stage != string(channels.Success) { // a late payment is money all the same
 		s.FailedAttempt++
 		return
 	}

@@ -1,0 +1,389 @@
+package pay
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/clearing"
+	"github.com/clearward/clearward/ledger"
+)
+
+// refundEvent is something that happened to a refund: the approver's, HIS's or
+// the channel's word, or that a closed one goes on under another number.
+type refundEvent struct {
+	key
+	merchant *clearing.Merchant
+	at       time.Time
+	platform bool
+	exchange *clearing.Exchange
+	notify   bool
+
+	decision *decision
+	his      *channels.HISAnswer // of the cancellation
+	written  *channels.HISAnswer // of the write-back
+	answer   *channels.RefundAnswer
+	reissue  string // the new number
+
+	result *Refund // as it stands after the event
+}
+
+type decision struct {
+	checker string
+	approve bool
+	reason  string
+}
+
+var refundEventVerb = &ledger.Verb[*refundEvent]{Name: "pay.refund.event", Run: runRefundEvents}
+
+func runRefundEvents(ctx context.Context, b *ledger.Batch, cmds []*refundEvent) []ledger.Outcome {
+	outcomes := make([]ledger.Outcome, len(cmds))
+	keys := make([]key, len(cmds))
+	for i, e := range cmds {
+		keys[i] = e.key
+	}
+	refunds, err := readRefunds(ctx, b.Tx(), keys)
+	if err != nil {
+		return b.Fail(err)
+	}
+	orders := make([]key, 0, len(refunds))
+	for _, r := range refunds {
+		orders = append(orders, key{r.Hospital, r.PaymentNo})
+	}
+	payments, err := readPayments(ctx, b.Tx(), orders)
+	if err != nil {
+		return b.Fail(err)
+	}
+	var out outbox
+	exchanges := make([]*clearing.Exchange, 0, len(cmds))
+	for i, e := range cmds {
+		exchanges = append(exchanges, e.exchange)
+		r := refunds[e.key]
+		if r == nil {
+			outcomes[i].Err = ErrNotFound.Because("refund_no", "refund %s of hospital %s is not known", e.number, e.hospital)
+			continue
+		}
+		w := refundWork{refundEvent: e, b: b, r: r, p: payments[key{r.Hospital, r.PaymentNo}], all: refunds}
+		before := *r
+		outcomes[i].Entry, outcomes[i].Err = w.apply()
+		if outcomes[i].Err != nil {
+			*r = before // a refusal changes nothing
+		}
+		outcomes[i].Body = string(r.Status)
+		after := *r
+		e.result = &after
+		if kind := refundNotice(&before, r); kind != "" && e.notify && r.App != "" {
+			out.refund(kind, r, e.at)
+		}
+	}
+	writePayments(b, payments)
+	writeRefunds(b, refunds)
+	out.write(b)
+	clearing.KeepExchanges(b, exchanges)
+	return outcomes
+}
+
+func refundNotice(before, r *Refund) NoticeKind {
+	switch {
+	case before.Status == r.Status && before.SuccessAt.IsZero() && !r.SuccessAt.IsZero():
+		return NoticeRefundFinal
+	case before.Status == r.Status:
+		return ""
+	}
+	return map[RefundStatus]NoticeKind{RefundOwed: NoticeRefundOwed, RefundSuccess: NoticeRefunded, RefundFailed: NoticeRefundFailed,
+		RefundClosed: NoticeRefundClosed}[r.Status]
+}
+
+// refundWork is one event with what it is about.
+type refundWork struct {
+	*refundEvent
+	b   *ledger.Batch
+	r   *Refund
+	p   *Payment // nil where the platform never knew the order
+	all map[key]*Refund
+}
+
+func (w *refundWork) apply() (ledger.EntryID, error) {
+	switch {
+	case w.decision != nil:
+		return w.decide()
+	case w.his != nil:
+		return w.cancelled()
+	case w.written != nil:
+		w.writtenBack()
+		return ledger.EntryID{}, nil
+	case w.answer != nil:
+		return w.answered()
+	}
+	return ledger.EntryID{}, w.goOn()
+}
+
+// decide is the second person's word.
+func (w *refundWork) decide() (ledger.EntryID, error) {
+	r, d := w.r, w.decision
+	switch {
+	case r.Status != RefundApproving:
+		return ledger.EntryID{}, ErrState.Because("status", "refund %s is %s: it waits for no approval", r.RefundNo, r.Status)
+	case d.checker == "" || d.checker == r.Maker:
+		return ledger.EntryID{}, ErrTwoPeople.Because("checker", "%s asked for refund %s and cannot decide it", d.checker, r.RefundNo)
+	}
+	r.change()
+	r.Checker = d.checker
+	if !d.approve {
+		w.end(channels.Reason{Kind: channels.ReasonNotRefundable, Code: "REJECTED", Text: d.reason})
+		return ledger.EntryID{}, nil
+	}
+	if w.platform && w.p.HIS != HISRefused {
+		r.Status, r.Act, r.NextAt = RefundCancelling, channels.ActQuery, w.at.Add(recoverAfter)
+		return ledger.EntryID{}, nil
+	}
+	return w.owed()
+}
+
+// end: nothing was owed and nothing will be.
+func (w *refundWork) end(reason channels.Reason) {
+	w.r.Status, w.r.Reason, w.r.InFlight, w.r.Act, w.r.NextAt = RefundFailed, reason, false, "", time.Time{}
+	if w.p != nil {
+		w.p.change()
+		w.p.Requested -= w.r.Amount
+	}
+}
+
+func (w *refundWork) owed() (ledger.EntryID, error) {
+	entry, err := owe(w.b, w.merchant, w.p, w.r, w.at)
+	if err != nil {
+		return entry, err
+	}
+	w.r.Status, w.r.Act, w.r.NextAt, w.r.Tries = RefundOwed, channels.ActResend, w.at.Add(recoverAfter), 0
+	return entry, nil
+}
+
+// cancelled is HIS's answer to the cancellation. No answer is asked again with
+// the same key; the channel hears nothing before HIS has said yes.
+func (w *refundWork) cancelled() (ledger.EntryID, error) {
+	if w.r.Status != RefundCancelling {
+		return ledger.EntryID{}, nil
+	}
+	w.r.change()
+	switch w.his.Outcome {
+	case channels.OutcomeSucceeded:
+		entry, err := w.owed()
+		if errors.Is(err, ErrTopUp) { // HIS has voided it: it waits for the hospital's money
+			w.r.Reason = channels.Reason{Kind: channels.ReasonMerchantFunds, Text: err.Error()}
+			w.r.NextAt, w.r.Tries = w.at.Add(30*time.Minute), w.r.Tries+1
+			return ledger.EntryID{}, nil
+		}
+		return entry, err
+	case channels.OutcomeFailed:
+		w.end(w.his.Reason)
+		return ledger.EntryID{}, nil
+	}
+	w.r.Reason, w.r.NextAt = w.his.Reason, w.at.Add(writeBackAfter(w.r.Tries))
+	w.r.Tries++
+	return ledger.EntryID{}, nil
+}
+
+// writtenBack is HIS's answer to the number of the refund.
+func (w *refundWork) writtenBack() {
+	if w.r.HIS != HISWait {
+		return
+	}
+	w.r.change()
+	switch w.written.Outcome {
+	case channels.OutcomeSucceeded:
+		w.r.HIS, w.r.HISNextAt = HISDone, time.Time{}
+	case channels.OutcomeFailed:
+		w.r.HIS, w.r.HISNextAt = HISRefused, time.Time{}
+	default:
+		w.r.HISNextAt = w.at.Add(writeBackAfter(w.r.HISTries))
+		w.r.HISTries++
+	}
+}
+
+// answered applies the channel's word.
+func (w *refundWork) answered() (ledger.EntryID, error) {
+	a, r := w.answer, w.r
+	if a.Amount != 0 && a.Amount != r.Amount {
+		rule := "the channel says " + a.Amount.String() + ", refund " + r.RefundNo + " is " + r.Amount.String()
+		record(w.b, "refund.differs", r.Hospital, r.RefundNo, rule)
+		return ledger.EntryID{}, ErrDiffers.Because("amount_fen", "%s: nothing is posted, a person decides", rule)
+	}
+	taken := a.Outcome == channels.OutcomeSucceeded || a.Outcome == channels.OutcomePending
+	switch {
+	case r.Status == RefundOwed && taken:
+		return w.accepted()
+	case r.Status == RefundOwed && a.Outcome == channels.OutcomeFailed && a.Retry:
+		w.again()
+	case r.Status == RefundOwed && a.Outcome == channels.OutcomeFailed:
+		r.change() // refused for good, or closed before we knew that it was accepted: the debt stays in 2205
+		r.Status, r.Reason, r.InFlight, r.Act, r.NextAt = RefundClosed, a.Reason, false, channels.ActPerson, time.Time{}
+	case r.Status == RefundOwed:
+		w.again()
+	case r.Status == RefundSuccess && r.SuccessAt.IsZero():
+		return w.followed()
+	case r.Status == RefundClosed && taken:
+		record(w.b, "refund.late", r.Hospital, r.RefundNo, "the channel paid a refund that it had closed")
+	}
+	return ledger.EntryID{}, nil
+}
+
+// again notes that the channel has not accepted, and when to ask or send again:
+// always the same number. What the channel does not know is sent again at once.
+func (w *refundWork) again() {
+	a, r := w.answer, w.r
+	r.change()
+	r.Reason = a.Reason
+	step := channels.PlanRefund.Next(int(r.Tries))
+	r.Tries++
+	r.Act, r.NextAt = step.Act, w.at.Add(step.After)
+	switch {
+	case a.Retry:
+		r.Act = channels.ActResend
+	case a.Absent:
+		r.Act, r.NextAt = channels.ActResend, w.at
+	}
+}
+
+// accepted: the channel has debited the merchant (J19a), returns its fee (J20),
+// and may have paid at once (J19b).
+func (w *refundWork) accepted() (ledger.EntryID, error) {
+	a, r := w.answer, w.r
+	r.change()
+	r.AcceptedAt, r.Day = w.at.Truncate(time.Microsecond), ledger.DayOf(w.at)
+	r.Settle, r.ChannelRefundNo = w.settle(), cmp.Or(a.RefundID, r.ChannelRefundNo)
+	r.Fee = w.merchant.FeeReturnedAt(r.Day, r.Settle, w.feeLeft())
+	r.Status, r.Posted, r.InFlight, r.Reason = RefundSuccess, !r.Held, false, a.Reason
+	if w.p != nil {
+		w.p.change()
+		w.p.Requested, w.p.Refunded = w.p.Requested-r.Amount, w.p.Refunded+r.Amount
+		w.p.refundedSettle, w.p.feeReturned = w.p.refundedSettle+r.Settle, w.p.feeReturned+r.Fee
+		w.p.Live = w.p.Live && w.p.Refunded < w.p.Amount
+	}
+	r.HIS = HISWait
+	if w.platform {
+		r.HISNextAt = w.at
+	}
+	final := a.Outcome == channels.OutcomeSucceeded
+	w.follow(final)
+	if r.Held || r.Settle == 0 {
+		return ledger.EntryID{}, nil
+	}
+	first, err := w.entry(r.Day, r.Settle, r.Fee, "J19a", "J20")
+	if err != nil || !final {
+		return w.post(first, err)
+	}
+	last, err := w.entry(ledger.DayOf(r.SuccessAt), r.Settle, 0, "J19b")
+	if err != nil {
+		return ledger.EntryID{}, err
+	}
+	return w.b.Post(first, last)
+}
+
+// settle is what the channel takes from the merchant: what it says, else the
+// payment's own share, the last part the rest.
+func (w *refundWork) settle() ledger.Money {
+	if w.p == nil {
+		return min(cmp.Or(w.answer.Settle, w.r.Amount), w.r.Amount)
+	}
+	left := w.p.Settle - w.p.refundedSettle
+	switch {
+	case w.answer.Settle > 0:
+		return min(w.answer.Settle, left, w.r.Amount)
+	case w.p.Settle == w.p.Amount, w.p.Refunded+w.r.Amount == w.p.Amount:
+		return min(left, w.r.Amount)
+	}
+	return min(left, w.r.Amount.Split(int64(w.p.Settle), int64(w.p.Amount-w.p.Settle))[0])
+}
+
+func (w *refundWork) feeLeft() ledger.Money {
+	if w.p == nil {
+		return w.merchant.FeeAt(w.r.Day, w.r.Total)
+	}
+	return w.p.Fee - w.p.feeReturned
+}
+
+// follow sets what is asked next of an accepted refund.
+func (w *refundWork) follow(final bool) {
+	a, r := w.answer, w.r
+	switch {
+	case final:
+		r.SuccessAt = a.SuccessAt
+		if r.SuccessAt.IsZero() {
+			r.SuccessAt = w.at
+		}
+		r.SuccessAt, r.Act, r.NextAt, r.Abnormal = r.SuccessAt.Truncate(time.Microsecond), "", time.Time{}, false
+	case a.Abnormal:
+		r.Abnormal, r.Act, r.NextAt = true, channels.ActPerson, time.Time{}
+	default:
+		step := channels.PlanRefund.Next(int(r.Tries))
+		r.Tries++
+		r.Act, r.NextAt = channels.ActQuery, w.at.Add(step.After)
+	}
+}
+
+// followed applies what becomes of an accepted refund: final (J19b), closed with
+// the money back in the merchant's balance (J19c), abnormal, or still on its way.
+func (w *refundWork) followed() (ledger.EntryID, error) {
+	a, r := w.answer, w.r
+	r.change()
+	switch a.Outcome {
+	case channels.OutcomeSucceeded:
+		w.follow(true)
+		if !r.Posted || r.Settle == 0 {
+			return ledger.EntryID{}, nil
+		}
+		return w.post(w.entry(ledger.DayOf(r.SuccessAt), r.Settle, 0, "J19b"))
+	case channels.OutcomeFailed:
+		settle, fee, posted := r.Settle, r.Fee, r.Posted
+		if w.p != nil {
+			w.p.change()
+			w.p.Requested, w.p.Refunded = w.p.Requested+r.Amount, w.p.Refunded-r.Amount
+			w.p.refundedSettle, w.p.feeReturned = w.p.refundedSettle-settle, w.p.feeReturned-fee
+		}
+		r.Status, r.Settle, r.Fee, r.Posted, r.Reason = RefundClosed, 0, 0, false, a.Reason
+		r.Act, r.NextAt, r.HIS, r.HISNextAt = channels.ActPerson, time.Time{}, HISNone, time.Time{}
+		if !posted || settle == 0 {
+			return ledger.EntryID{}, nil
+		}
+		return w.post(w.entry(ledger.DayOf(w.at), settle, fee, "J19c"))
+	case channels.OutcomePending:
+		w.follow(false)
+		return ledger.EntryID{}, nil
+	}
+	step := channels.PlanRefund.Next(int(r.Tries))
+	r.Tries++
+	r.Act, r.NextAt = channels.ActQuery, w.at.Add(step.After)
+	return ledger.EntryID{}, nil
+}
+
+func (w *refundWork) entry(day ledger.Day, amount, fee ledger.Money, ids ...string) (ledger.Entry, error) {
+	return clearing.NewEntry(clearing.Event{Merchant: w.merchant, Day: day, Order: w.r.OrderNo, Refund: w.r.DebtNo, Amount: amount, Fee: fee,
+		Maker: w.r.Maker}, ids...)
+}
+
+func (w *refundWork) post(e ledger.Entry, err error) (ledger.EntryID, error) {
+	if err != nil {
+		return ledger.EntryID{}, err
+	}
+	return w.b.Post(e)
+}
+
+// goOn pays the debt of a closed refund under a new number; the old one is dead.
+func (w *refundWork) goOn() error {
+	r := w.r
+	if r.Status != RefundClosed || r.NextNo != "" {
+		return ErrState.Because("status", "refund %s is %s: only a closed one goes on under another number", r.RefundNo, r.Status)
+	}
+	r.change()
+	r.NextNo = w.reissue
+	next := *r
+	next.RefundNo, next.NextNo, next.Owed, next.OwedDay, next.Debit = w.reissue, "", 0, 0, ""
+	next.Status, next.InFlight, next.Act, next.NextAt = RefundOwed, true, channels.ActResend, w.at.Add(recoverAfter)
+	next.AcceptedAt, next.CreatedAt, next.Day = w.at.Truncate(time.Microsecond), w.at.Truncate(time.Microsecond), ledger.DayOf(w.at)
+	next.Tries, next.HISTries, next.Version, next.was, next.fresh = 0, 0, 0, 0, true
+	next.Reason, next.SettlementNo, next.Abnormal = channels.Reason{}, "", false
+	w.all[key{next.Hospital, next.RefundNo}] = &next
+	return nil
+}
