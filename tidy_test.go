@@ -61,9 +61,12 @@ type source struct {
 	*ast.File
 }
 
-// test tells what only tests run; the package dbtest is for them.
+// forTests are packages that only tests import.
+var forTests = []string{"ledger/db/dbtest", "channels/filetest"}
+
+// test tells what only tests run.
 func (s source) test() bool {
-	return strings.HasSuffix(s.name, "_test.go") || within(s.dir, "ledger/db/dbtest")
+	return strings.HasSuffix(s.name, "_test.go") || within(s.dir, forTests...)
 }
 
 func within(dir string, roots ...string) bool {
@@ -148,9 +151,9 @@ func mayNotImport(s source, to string) string {
 		return ""
 	case within(to, "proto"):
 		return "generated messages are known at the edges only"
-	case within(to, "ledger/db/dbtest") && s.test():
+	case within(to, forTests...) && s.test():
 		return ""
-	case within(to, "ledger/db/dbtest"):
+	case within(to, forTests...):
 		return "it is for tests"
 	case here < 0 || there < 0:
 		return "one of them has no place in the line"

@@ -69,6 +69,10 @@ func (b *bench) benchPosting(ctx context.Context) error {
 		return err
 	}
 	post := &posting{b: b, accounts: accounts}
+	calls, err := b.newCalling(ctx)
+	if err != nil {
+		return err
+	}
 	measures := []measure{
 		{name: "ref.tpcb", unit: "transactions/s", note: "pgbench TPC-B, prepared, 8 clients, scale " + strconv.Itoa(b.size.scale) +
 			", READ COMMITTED; " + b.machine(ctx), run: b.tpcb},
@@ -87,12 +91,17 @@ func (b *bench) benchPosting(ctx context.Context) error {
 			goals: []goal{{"ref.tpcb", 4}}, run: post.full},
 		{name: "post.go.full.rows", unit: "rows/s", note: "the same, rows of entries, postings, requests and turnover",
 			goals: []goal{{"ref.copy", 0.4}}, run: post.fullRows},
+		{name: "post.rpc.c64", unit: "entries/s", note: fmt.Sprintf("the API over loopback: %d clients, each call signed, checked and posted under its key", b.size.callers),
+			goals: []goal{{"ref.tpcb", 1.6}}, run: calls.alone},
+		{name: "post.rpc.bulk100", unit: "entries/s", note: fmt.Sprintf("the same, 8 clients with %d entries a call", benchBulk),
+			goals: []goal{{"ref.tpcb", 3.5}}, run: calls.bulk},
 	}
 	if b.pgbench == "" {
 		measures = measures[1:]
 		b.figures = append(b.figures, Figure{Name: "ref.tpcb", Unit: "transactions/s", Note: "not measured: the database has no pgbench beside it"})
 	}
-	if err := b.measureAll(ctx, measures...); err != nil {
+	err = b.measureAll(ctx, measures...)
+	if err = errors.Join(err, calls.house.Close()); err != nil {
 		return err
 	}
 	found, err := b.server.Verify(ctx)

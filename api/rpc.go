@@ -29,6 +29,10 @@ import (
 // maxRequest is the longest request that is read, in bytes.
 const maxRequest = 1 << 20
 
+// compressFrom is how long an answer must be before it is compressed: on a short
+// one it costs more than all the rest of the call.
+const compressFrom = 4 << 10
+
 // procedures says what right each call needs. A call that is not here is refused,
 // whoever asks.
 var procedures = map[string]auth.Action{
@@ -38,6 +42,8 @@ var procedures = map[string]auth.Action{
 	ledgerv1connect.LedgerServiceGetBalanceProcedure:      auth.AuditRead,
 	ledgerv1connect.LedgerServiceListBalancesProcedure:    auth.AuditRead,
 	ledgerv1connect.LedgerServiceListLinesProcedure:       auth.AuditRead,
+	ledgerv1connect.LedgerServicePostCashProcedure:        auth.CashWrite,
+	ledgerv1connect.LedgerServicePostCashBulkProcedure:    auth.CashWrite,
 	ledgerv1connect.LedgerServiceVerifyProcedure:          auth.AuditRead,
 	reconv1connect.ReconServiceRunDayProcedure:            auth.ReconRun,
 	reconv1connect.ReconServiceGetDayProcedure:            auth.CaseRead,
@@ -56,7 +62,8 @@ var procedures = map[string]auth.Action{
 
 // services are the calls over Connect, gRPC, gRPC-Web and JSON, with reflection.
 func (s *Server) services(mux *http.ServeMux) {
-	options := []connect.HandlerOption{connect.WithInterceptors(doorkeeper{s}), connect.WithReadMaxBytes(maxRequest)}
+	options := []connect.HandlerOption{connect.WithInterceptors(doorkeeper{s}), connect.WithReadMaxBytes(maxRequest),
+		connect.WithCompressMinBytes(compressFrom)}
 	calls := http.NewServeMux()
 	mux.Handle("/", s.identified(calls))
 	calls.Handle(ledgerv1connect.NewLedgerServiceHandler(ledgerService{s}, options...))
@@ -173,6 +180,7 @@ var errorCodes = []struct {
 	{recon.ErrCaseUnknown, connect.CodeNotFound, ""},
 	{ledger.ErrKeyConflict, connect.CodeAlreadyExists, ""},
 	{ledger.ErrKeyExpired, connect.CodeOutOfRange, ""},
+	{clearing.ErrCash, connect.CodeInvalidArgument, ""},
 	{ErrField, connect.CodeInvalidArgument, "FIELD"},
 	{ErrNoAccount, connect.CodeNotFound, "ACCOUNT_UNKNOWN"},
 	{jobs.ErrUnknownJob, connect.CodeNotFound, "JOB_UNKNOWN"},

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/clearward/clearward/clearing"
 	"github.com/clearward/clearward/ledger"
+	errorv1 "github.com/clearward/clearward/proto/clearward/error/v1"
 	ledgerv1 "github.com/clearward/clearward/proto/clearward/ledger/v1"
 )
 
@@ -132,6 +134,72 @@ func (l ledgerService) ListLines(ctx context.Context, r *ledgerv1.ListLinesReque
 func lineMessage(l ledger.Line) *ledgerv1.Line {
 	return &ledgerv1.Line{Entry: l.Entry.String(), Day: l.Day.String(), ValueDay: l.ValueDay.String(), RecordedAt: timestamppb.New(l.At),
 		Kind: l.Kind, About: l.EntryRef, Ref: l.Ref, CaseId: l.CaseID, Side: sideName(l.Side), AmountFen: int64(l.Amount), BalanceFen: int64(l.Balance)}
+}
+
+// maxBulk is how many entries one bulk call takes.
+const maxBulk = 1000
+
+// cash reads what the request says; who says it is the caller.
+func cash(ctx context.Context, name string, c *ledgerv1.Cash) (clearing.WindowCash, error) {
+	day, err := dayField(name+".day", c.GetDay(), true)
+	if err == nil && c.GetIdempotencyKey() == "" {
+		err = fmt.Errorf("%w: %s.idempotency_key: it is missing: take one of your own and send it again whenever you ask again", ErrField, name)
+	}
+	return clearing.WindowCash{Journal: c.GetJournal(), Hospital: c.GetHospital(), Cashier: c.GetCashier(), Amount: ledger.Money(c.GetAmountFen()),
+		Day: day, Ref: c.GetRef(), Maker: caller(ctx).Name}, err
+}
+
+// scopeOf is whose idempotency keys these are.
+func scopeOf(ctx context.Context) string { return "api:" + caller(ctx).Name }
+
+// PostCash implements the call.
+func (l ledgerService) PostCash(ctx context.Context, r *ledgerv1.PostCashRequest) (*ledgerv1.PostCashResponse, error) {
+	one, err := cash(ctx, "cash", r.GetCash())
+	if err != nil {
+		return nil, err
+	}
+	done, err := clearing.PostCash(ctx, l.s.committer, scopeOf(ctx), []string{r.GetCash().GetIdempotencyKey()}, []clearing.WindowCash{one})
+	if err == nil {
+		err = done[0].Err
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &ledgerv1.PostCashResponse{Entry: done[0].Entry.String(), Replayed: done[0].Replayed}, nil
+}
+
+// PostCashBulk implements the call.
+func (l ledgerService) PostCashBulk(ctx context.Context, r *ledgerv1.PostCashBulkRequest) (*ledgerv1.PostCashBulkResponse, error) {
+	if n := len(r.GetCash()); n == 0 || n > maxBulk {
+		return nil, fmt.Errorf("%w: cash: %d entries, a call takes 1 to %d", ErrField, n, maxBulk)
+	}
+	keys, all, seen := make([]string, len(r.GetCash())), make([]clearing.WindowCash, len(r.GetCash())), map[string]int{}
+	for i, c := range r.GetCash() {
+		name := fmt.Sprintf("cash[%d]", i)
+		first, twice := seen[c.GetIdempotencyKey()]
+		if twice {
+			return nil, fmt.Errorf("%w: %s.idempotency_key: it is that of cash[%d]", ErrField, name, first)
+		}
+		var err error
+		if all[i], err = cash(ctx, name, c); err != nil {
+			return nil, err
+		}
+		keys[i], seen[c.GetIdempotencyKey()] = c.GetIdempotencyKey(), i
+	}
+	done, err := clearing.PostCash(ctx, l.s.committer, scopeOf(ctx), keys, all)
+	if err != nil {
+		return nil, err
+	}
+	out := &ledgerv1.PostCashBulkResponse{Results: make([]*ledgerv1.CashResult, len(done))}
+	for i, d := range done {
+		result := &ledgerv1.CashResult{Entry: d.Entry.String(), Replayed: d.Replayed}
+		var refusal ledger.Refusal
+		if errors.As(d.Err, &refusal) {
+			result.Entry, result.Refusal = "", &errorv1.Refusal{Code: refusal.Code, Field: refusal.Field, Rule: refusal.Rule}
+		}
+		out.Results[i] = result
+	}
+	return out, nil
 }
 
 // Verify implements the call.

@@ -48,6 +48,7 @@ const (
 	JobRead     Action = "job.read"
 	JobManage   Action = "job.manage" // pausing, resuming and running jobs again
 	DailyRead   Action = "daily.read" // the standard bill files of hospitals
+	CashWrite   Action = "cash.write" // what a window did with cash
 	APIRead     Action = "api.read"   // which calls there are
 )
 
@@ -55,7 +56,7 @@ const (
 var allowed = map[Role][]Action{
 	Accountant:  {CaseRead, CaseNote, CaseAssign, CasePropose, ReconRun, AuditRead, JobRead, DailyRead, APIRead},
 	FinanceHead: {CaseRead, CaseNote, CaseApprove, CaseReject, AuditRead, JobRead, DailyRead, APIRead},
-	Cashier:     {CaseRead, CaseNote, APIRead},
+	Cashier:     {CaseRead, CaseNote, CashWrite, APIRead},
 	Treasurer:   {CaseRead, APIRead},
 	Insurance:   {CaseRead, CaseNote, APIRead},
 	IT:          {CaseRead, CaseNote, FeedWrite, JobRead, JobManage, APIRead},
@@ -63,7 +64,7 @@ var allowed = map[Role][]Action{
 	Supplier:    {},
 	Auditor:     {CaseRead, AuditRead, JobRead, DailyRead, APIRead},
 	Admin:       {KeyNew, APIRead},
-	Service:     {FeedWrite, ImportWrite, ReconRun, DailyRead, APIRead},
+	Service:     {FeedWrite, ImportWrite, ReconRun, DailyRead, CashWrite, APIRead},
 }
 
 // apart are the duties that must never meet in one person

@@ -5,8 +5,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +12,7 @@ import (
 	"golang.org/x/text/encoding/simplifiedchinese"
 
 	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/channels/filetest"
 	"github.com/clearward/clearward/ledger"
 )
 
@@ -24,14 +23,7 @@ const (
 
 var hospital = channels.Expect{MerchantNos: []string{"20880000000000020156", "2088000000000002"}}
 
-func sample(t testing.TB, name string) []byte {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join("testdata", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
+var sample = filetest.Sample
 
 // part is a file of an archive, its text decoded.
 type part struct{ name, text string }
@@ -80,34 +72,16 @@ func pack(t testing.TB, parts []part) []byte {
 	return b.Bytes()
 }
 
-func readTrade(file []byte, want channels.Expect) (rows []channels.BillLine, sum channels.FileSummary, err error) {
-	sum, err = ReadTradeBill(bytes.NewReader(file), int64(len(file)), want, func(l *channels.BillLine) error {
-		rows = append(rows, *l)
-		return nil
+func readTrade(file []byte, want channels.Expect) ([]channels.BillLine, channels.FileSummary, error) {
+	return filetest.Rows(func(emit func(*channels.BillLine) error) (channels.FileSummary, error) {
+		return ReadTradeBill(bytes.NewReader(file), int64(len(file)), want, emit)
 	})
-	return rows, sum, err
 }
 
-func readFund(file []byte, want channels.Expect) (rows []channels.FundLine, sum channels.FileSummary, err error) {
-	sum, err = ReadFundBill(bytes.NewReader(file), int64(len(file)), want, func(l *channels.FundLine) error {
-		rows = append(rows, *l)
-		return nil
+func readFund(file []byte, want channels.Expect) ([]channels.FundLine, channels.FileSummary, error) {
+	return filetest.Rows(func(emit func(*channels.FundLine) error) (channels.FileSummary, error) {
+		return ReadFundBill(bytes.NewReader(file), int64(len(file)), want, emit)
 	})
-	return rows, sum, err
-}
-
-func refused(t *testing.T, what string, err error, words ...string) {
-	t.Helper()
-	var f *channels.FileError
-	if !errors.As(err, &f) {
-		t.Errorf("%s: got %v, want the file refused", what, err)
-		return
-	}
-	for _, w := range words {
-		if !strings.Contains(err.Error(), w) {
-			t.Errorf("%s: refusal %q does not say %q", what, err, w)
-		}
-	}
 }
 
 func TestTheSampleDayComesToItsDocumentedCountsAndSums(t *testing.T) {
@@ -178,9 +152,9 @@ func TestTheMerchantNumberComesOutAsMasterDataHasIt(t *testing.T) {
 		t.Errorf("%+v %v", sum, err)
 	}
 	_, _, err = readTrade(sample(t, tradeFile), channels.Expect{MerchantNos: []string{"20880000000000030156"}})
-	refused(t, "foreign account", err, "line 2", "账号", "20880000000000020156", "业务明细.csv")
+	filetest.Refused(t, "foreign account", err, "line 2", "账号", "20880000000000020156", "业务明细.csv")
 	_, _, err = readTrade(sample(t, tradeFile), channels.Expect{Day: 20260914})
-	refused(t, "another day", err, "line 3", "2026-09-15")
+	filetest.Refused(t, "another day", err, "line 3", "2026-09-15")
 }
 
 // readers reads both kinds of archive by the same name, without the rows.
@@ -216,17 +190,17 @@ func TestAFileCutOffInsideTheArchiveIsRefused(t *testing.T) {
 				}
 				cut := slices.Clone(parts)
 				cut[i].text = strings.ToValidUTF8(p.text[:n], "")
-				refused(t, p.name+" cut", read(pack(t, cut)))
+				filetest.Refused(t, p.name+" cut", read(pack(t, cut)))
 			}
 			lines := strings.SplitAfter(strings.TrimSuffix(p.text, "\r\n"), "\n")
 			for l := range lines {
 				cut := slices.Clone(parts)
 				cut[i].text = strings.Join(slices.Delete(slices.Clone(lines), l, l+1), "")
-				refused(t, p.name+" without line "+lines[l], read(pack(t, cut)))
+				filetest.Refused(t, p.name+" without line "+lines[l], read(pack(t, cut)))
 			}
 		}
 		for i := range parts {
-			refused(t, "without an entry", read(pack(t, slices.Delete(slices.Clone(parts), i, i+1))))
+			filetest.Refused(t, "without an entry", read(pack(t, slices.Delete(slices.Clone(parts), i, i+1))))
 		}
 	}
 }
@@ -271,7 +245,7 @@ func TestAChangedDigitIsRefused(t *testing.T) {
 						again := slices.Clone(parts)
 						again[i].text = strings.Join(out, "")
 						n++
-						refused(t, p.name+": "+out[l], read(pack(t, again)))
+						filetest.Refused(t, p.name+": "+out[l], read(pack(t, again)))
 					}
 				}
 			}
@@ -308,11 +282,11 @@ func TestRefusalsNameFileLineColumnAndRule(t *testing.T) {
 				break
 			}
 		}
-		refused(t, c.new, readers[c.file](pack(t, parts)), c.words...)
+		filetest.Refused(t, c.new, readers[c.file](pack(t, parts)), c.words...)
 	}
-	refused(t, "the other archive", readers[tradeFile](sample(t, accountFile)), "业务明细")
+	filetest.Refused(t, "the other archive", readers[tradeFile](sample(t, accountFile)), "业务明细")
 	parts := unpack(t, sample(t, tradeFile))
-	refused(t, "a foreign entry", readers[tradeFile](pack(t, append(parts, part{"readme.txt", ""}))), "readme.txt")
+	filetest.Refused(t, "a foreign entry", readers[tradeFile](pack(t, append(parts, part{"readme.txt", ""}))), "readme.txt")
 }
 
 // splitDetail cuts the trade detail after the given row into two parts.
@@ -344,9 +318,9 @@ func TestASplitDetailIsReadInOrder(t *testing.T) {
 	if err != nil || sum.Rows != 19 || !slices.Equal(rows, all) {
 		t.Fatalf("%d rows, %v", len(rows), err)
 	}
-	refused(t, "the summary is missing", readers[tradeFile](pack(t, parts[:2])), "汇总")
-	refused(t, "the first part is missing", readers[tradeFile](pack(t, []part{parts[0], parts[2]})), "part 1")
-	refused(t, "the second part is missing", readers[tradeFile](pack(t, parts[1:])), "合计")
+	filetest.Refused(t, "the summary is missing", readers[tradeFile](pack(t, parts[:2])), "汇总")
+	filetest.Refused(t, "the first part is missing", readers[tradeFile](pack(t, []part{parts[0], parts[2]})), "part 1")
+	filetest.Refused(t, "the second part is missing", readers[tradeFile](pack(t, parts[1:])), "合计")
 }
 
 func TestKnownExtraColumnsAndTypesAreRead(t *testing.T) {

@@ -2,43 +2,23 @@ package bank
 
 import (
 	"errors"
-	"os"
 	"strings"
 	"testing"
 
 	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/channels/filetest"
 	"github.com/clearward/clearward/ledger"
 )
 
 func sample(t testing.TB) string {
 	t.Helper()
-	b, err := os.ReadFile("testdata/bank_camt053_20260916.xml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
+	return string(filetest.Sample(t, "bank_camt053_20260916.xml"))
 }
 
-func read(file string) (lines []channels.StatementLine, sum channels.FileSummary, err error) {
-	sum, err = ReadStatement(strings.NewReader(file), func(l *channels.StatementLine) error {
-		lines = append(lines, *l)
-		return nil
+func read(file string) ([]channels.StatementLine, channels.FileSummary, error) {
+	return filetest.Rows(func(emit func(*channels.StatementLine) error) (channels.FileSummary, error) {
+		return ReadStatement(strings.NewReader(file), emit)
 	})
-	return lines, sum, err
-}
-
-func refused(t *testing.T, what string, err error, words ...string) {
-	t.Helper()
-	var f *channels.FileError
-	if !errors.As(err, &f) {
-		t.Errorf("%s: got %v, want the file refused", what, err)
-		return
-	}
-	for _, w := range words {
-		if !strings.Contains(err.Error(), w) {
-			t.Errorf("%s: refusal %q does not say %q", what, err, w)
-		}
-	}
 }
 
 func TestTheSampleStatementTiesToTheNetsOfTheBills(t *testing.T) {
@@ -74,13 +54,13 @@ func TestAStatementCutOffAnywhereIsRefused(t *testing.T) {
 	file := sample(t)
 	for n := range strings.LastIndex(file, ">") + 1 {
 		_, _, err := read(file[:n])
-		refused(t, "cut", err)
+		filetest.Refused(t, "cut", err)
 	}
 	lines := strings.SplitAfter(file, "\n")
 	for i, line := range lines {
 		if strings.Contains(line, "<Ntry>") || strings.Contains(line, "<Bal>") || strings.Contains(line, "<Acct>") {
 			_, _, err := read(strings.Join(lines[:i], "") + strings.Join(lines[i+1:], ""))
-			refused(t, "without "+line, err)
+			filetest.Refused(t, "without "+line, err)
 		}
 	}
 }
@@ -101,7 +81,7 @@ func TestAChangedDigitIsRefused(t *testing.T) {
 				}
 				n++
 				_, _, err := read(file[:d] + string('0'+(file[d]-'0'+1)%10) + file[d+1:])
-				refused(t, "digit at "+file[at:at+12], err)
+				filetest.Refused(t, "digit at "+file[at:at+12], err)
 			}
 		}
 	}
@@ -130,12 +110,12 @@ func TestRefusalsNameLineElementAndRule(t *testing.T) {
 		{`encoding="UTF-8"`, `encoding="EBCDIC"`, []string{"EBCDIC"}},
 	} {
 		_, _, err := read(strings.Replace(sample(t), c.old, c.new, 1))
-		refused(t, c.new, err, c.words...)
+		filetest.Refused(t, c.new, err, c.words...)
 	}
 	_, _, err := read("<html></html>")
-	refused(t, "html", err, "camt.053")
+	filetest.Refused(t, "html", err, "camt.053")
 	_, _, err = read(strings.Replace(sample(t), "药品货款", strings.Repeat("药", 1<<19), 1))
-	refused(t, "huge text", err, "larger than")
+	filetest.Refused(t, "huge text", err, "larger than")
 }
 
 func TestNewerVersionsAndUnbookedEntriesAreRead(t *testing.T) {

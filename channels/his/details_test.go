@@ -8,12 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/channels/filetest"
 	"github.com/clearward/clearward/ledger"
 )
 
@@ -28,11 +28,7 @@ var flags = channels.Expect{Hospital: "H1", Counted: true, Rows: sampleRows, Sum
 
 func sample(t testing.TB) string {
 	t.Helper()
-	b, err := os.ReadFile("testdata/his.csv")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
+	return string(filetest.Sample(t, "his.csv"))
 }
 
 func withTrailer(t testing.TB) string {
@@ -62,26 +58,10 @@ func asJSON(t testing.TB) string {
 	return out.String()
 }
 
-func read(file string, want channels.Expect) (lines []channels.HISLine, sum channels.FileSummary, err error) {
-	sum, err = ReadDetails(strings.NewReader(file), want, func(l *channels.HISLine) error {
-		lines = append(lines, *l)
-		return nil
+func read(file string, want channels.Expect) ([]channels.HISLine, channels.FileSummary, error) {
+	return filetest.Rows(func(emit func(*channels.HISLine) error) (channels.FileSummary, error) {
+		return ReadDetails(strings.NewReader(file), want, emit)
 	})
-	return lines, sum, err
-}
-
-func refused(t *testing.T, what string, err error, words ...string) {
-	t.Helper()
-	var f *channels.FileError
-	if !errors.As(err, &f) {
-		t.Errorf("%s: got %v, want the file refused", what, err)
-		return
-	}
-	for _, w := range words {
-		if !strings.Contains(err.Error(), w) {
-			t.Errorf("%s: refusal %q does not say %q", what, err, w)
-		}
-	}
 }
 
 func TestTheSampleDayComesToItsDocumentedSums(t *testing.T) {
@@ -181,14 +161,14 @@ func TestAFileCutOffAnywhereIsRefused(t *testing.T) {
 		}
 	}
 	_, _, err := read(sample(t), channels.Expect{})
-	refused(t, "no totals at all", err, "#rows,pay_fen,refund_fen", "manifest", "--rows")
+	filetest.Refused(t, "no totals at all", err, "#rows,pay_fen,refund_fen", "manifest", "--rows")
 }
 
 func TestAMissingLineAndAChangedDigitAreRefused(t *testing.T) {
 	lines := strings.SplitAfter(withTrailer(t), "\n")
 	for i, line := range lines[:len(lines)-1] {
 		_, _, err := read(strings.Join(slices.Delete(slices.Clone(lines), i, i+1), ""), channels.Expect{})
-		refused(t, "without "+line, err)
+		filetest.Refused(t, "without "+line, err)
 		values := strings.Split(line, ",")
 		at := 6
 		if i == 0 {
@@ -208,7 +188,7 @@ func TestAMissingLineAndAChangedDigitAreRefused(t *testing.T) {
 				out := slices.Clone(lines)
 				out[i] = strings.Join(changed, ",")
 				_, _, err := read(strings.Join(out, ""), channels.Expect{})
-				refused(t, out[i], err)
+				filetest.Refused(t, out[i], err)
 			}
 		}
 	}
@@ -239,7 +219,7 @@ func TestRefusalsNameLineColumnAndRule(t *testing.T) {
 		{"P991467e64043b0b7", "P\x01", []string{"line 6", "patient_ref", "control"}},
 	} {
 		_, _, err := read(strings.Replace(withTrailer(t), c.old, c.new, 1), channels.Expect{})
-		refused(t, c.new, err, c.words...)
+		filetest.Refused(t, c.new, err, c.words...)
 	}
 	for words, want := range map[string]channels.Expect{
 		"hospital H2":  {Hospital: "H2"},
@@ -249,10 +229,10 @@ func TestRefusalsNameLineColumnAndRule(t *testing.T) {
 		"not the one":  {SHA256: strings.Repeat("0", 64)},
 	} {
 		_, _, err := read(withTrailer(t), want)
-		refused(t, words, err, words)
+		filetest.Refused(t, words, err, words)
 	}
 	_, _, err := read(withTrailer(t)+"H1,X\n", channels.Expect{})
-	refused(t, "after the trailer", err, "nothing may follow")
+	filetest.Refused(t, "after the trailer", err, "nothing may follow")
 }
 
 func TestJSONRowsAreAsStrictAsCSV(t *testing.T) {
@@ -274,7 +254,7 @@ func TestJSONRowsAreAsStrictAsCSV(t *testing.T) {
 		{`}`, `} {}`, []string{"follows"}},
 	} {
 		_, _, err := read(strings.Replace(row, c.old, c.new, 1), counted)
-		refused(t, c.new, err, append(c.words, "line 1")...)
+		filetest.Refused(t, c.new, err, append(c.words, "line 1")...)
 	}
 }
 
@@ -297,11 +277,11 @@ func TestAnEmptyFileNamesHospitalAndDay(t *testing.T) {
 		t.Errorf("%+v %v", sum, err)
 	}
 	_, _, err = read(header+"#0,0,0\n", channels.Expect{Day: 20260915})
-	refused(t, "no hospital", err, "--hospital")
+	filetest.Refused(t, "no hospital", err, "--hospital")
 	_, _, err = read(header+"#0,0,0\n", channels.Expect{Hospital: "H1"})
-	refused(t, "no day", err, "--day")
+	filetest.Refused(t, "no day", err, "--day")
 	_, _, err = read("", channels.Expect{})
-	refused(t, "nothing", err, "empty")
+	filetest.Refused(t, "nothing", err, "empty")
 }
 
 func TestAManifestAddsWhatIsKnownOfTheFile(t *testing.T) {
@@ -316,7 +296,7 @@ func TestAManifestAddsWhatIsKnownOfTheFile(t *testing.T) {
 		t.Error(err)
 	}
 	_, _, err = read(strings.Replace(sample(t), "P991467e64043b0b7", "P991467e64043b0b8", 1), want)
-	refused(t, "another file", err, "sha256")
+	filetest.Refused(t, "another file", err, "sha256")
 	for text, words := range map[string]string{
 		`{"rows":1}`: "must be there",
 		`{"rows":1,"pay_fen":1,"refund_fen":0,"x":1}`:              "unknown field",
@@ -326,10 +306,10 @@ func TestAManifestAddsWhatIsKnownOfTheFile(t *testing.T) {
 		`{"rows":2,"pay_fen":1,"refund_fen":0`:                     "JSON",
 	} {
 		_, err := ReadManifest(strings.NewReader(text), channels.Expect{Hospital: "H1", Day: 20260915})
-		refused(t, text, err, "manifest", words)
+		filetest.Refused(t, text, err, "manifest", words)
 	}
 	_, err = ReadManifest(strings.NewReader(`{"rows":2,"pay_fen":1,"refund_fen":0}`), channels.Expect{Counted: true, Rows: 1, Sum: 1})
-	refused(t, "other flags", err, "says 2 rows")
+	filetest.Refused(t, "other flags", err, "says 2 rows")
 }
 
 func FuzzDetails(f *testing.F) {

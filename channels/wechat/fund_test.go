@@ -8,20 +8,18 @@ import (
 	"testing"
 
 	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/channels/filetest"
 	"github.com/clearward/clearward/ledger"
 )
 
 func readFund(file []byte, want channels.Expect) ([]channels.FundLine, channels.FileSummary, error) {
-	var rows []channels.FundLine
-	sum, err := ReadFundBill(bytes.NewReader(file), want, func(l *channels.FundLine) error {
-		rows = append(rows, *l)
-		return nil
+	return filetest.Rows(func(emit func(*channels.FundLine) error) (channels.FileSummary, error) {
+		return ReadFundBill(bytes.NewReader(file), want, emit)
 	})
-	return rows, sum, err
 }
 
 func TestTheFundBillRollsFromOpeningToClosing(t *testing.T) {
-	rows, sum, err := readFund(sample(t, fundFile), hospital)
+	rows, sum, err := readFund(filetest.Sample(t, fundFile), hospital)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,11 +43,11 @@ func TestTheFundBillRollsFromOpeningToClosing(t *testing.T) {
 }
 
 func TestTheParenthesesAndLineEndsOfAFundBillDoNotMatter(t *testing.T) {
-	rows, _, err := readFund(sample(t, fundFile), hospital)
+	rows, _, err := readFund(filetest.Sample(t, fundFile), hospital)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := strings.NewReplacer("(元)", "（元）", "\r\n", "\n", "\ufeff", "").Replace(string(sample(t, fundFile)))
+	file := strings.NewReplacer("(元)", "（元）", "\r\n", "\n", "\ufeff", "").Replace(string(filetest.Sample(t, fundFile)))
 	same, _, err := readFund([]byte(file), hospital)
 	if err != nil || !slices.Equal(rows, same) {
 		t.Errorf("other rows, %v", err)
@@ -67,7 +65,7 @@ func TestRowsOfUnknownKindAreHandedOn(t *testing.T) {
 		{"提现", "提现退票", "收入", channels.FundWithdrawalReturn},
 		{"充值", "充值", "收入", channels.FundRecharge},
 	} {
-		header := strings.SplitN(string(sample(t, fundFile)), "\n", 2)[0]
+		header := strings.SplitN(string(filetest.Sample(t, fundFile)), "\n", 2)[0]
 		balance, in, out := "101.00", "`1.0,`1.00,`0.0,`0.00", "0"
 		if c.direction == "支出" {
 			balance, in, out = "99.00", "`0.0,`0.00,`1.0,`1.00", "1"
@@ -82,8 +80,8 @@ func TestRowsOfUnknownKindAreHandedOn(t *testing.T) {
 }
 
 func TestAFundBillCutOffAnywhereIsRefused(t *testing.T) {
-	refuseEveryPrefix(t, sample(t, fundFile), func(b []byte) error { _, _, err := readFund(b, hospital); return err })
-	lines := strings.SplitAfter(string(sample(t, fundFile)), "\n")
+	refuseEveryPrefix(t, filetest.Sample(t, fundFile), func(b []byte) error { _, _, err := readFund(b, hospital); return err })
+	lines := strings.SplitAfter(string(filetest.Sample(t, fundFile)), "\n")
 	for i := range len(lines) - 1 {
 		if _, _, err := readFund([]byte(strings.Join(slices.Delete(slices.Clone(lines), i, i+1), "")), hospital); err == nil {
 			t.Errorf("accepted without line %d", i+1)
@@ -94,7 +92,7 @@ func TestAFundBillCutOffAnywhereIsRefused(t *testing.T) {
 func TestAChangedDigitOfAFundBillIsRefused(t *testing.T) {
 	n := 0
 	columns := []string{"收支金额(元)", "账户结余(元)", "资金流水总笔数", "收入笔数", "收入金额", "支出笔数", "支出金额"}
-	mutateDigits(string(sample(t, fundFile)), columns, func(column string, row int, changed []byte) {
+	mutateDigits(string(filetest.Sample(t, fundFile)), columns, func(column string, row int, changed []byte) {
 		n++
 		_, _, err := readFund(changed, hospital)
 		if f := new(channels.FileError); !errors.As(err, &f) {
@@ -118,20 +116,20 @@ func TestFundBillRefusalsNameLineColumnAndRule(t *testing.T) {
 		{"day", "`2026-09-15 08:02:45", "`2026-09-16 08:02:45", []string{"line 4", "记账时间", "2026-09-15"}},
 		{"count", "`59.0", "`60.0", []string{"line 62", "资金流水总笔数"}},
 	} {
-		_, _, err := readFund([]byte(strings.Replace(string(sample(t, fundFile)), c.old, c.new, 1)), hospital)
+		_, _, err := readFund([]byte(strings.Replace(string(filetest.Sample(t, fundFile)), c.old, c.new, 1)), hospital)
 		if err == nil {
 			t.Errorf("%s was accepted", c.name)
 			continue
 		}
-		refused(t, err, c.words...)
+		filetest.Refused(t, "the file", err, c.words...)
 	}
-	_, _, err := readFund(sample(t, fundFile), channels.Expect{})
-	refused(t, err, "--merchant")
+	_, _, err := readFund(filetest.Sample(t, fundFile), channels.Expect{})
+	filetest.Refused(t, "the file", err, "--merchant")
 }
 
 func FuzzFundBill(f *testing.F) {
-	f.Add(sample(f, fundFile))
-	f.Add([]byte(strings.ReplaceAll(string(sample(f, fundFile)), "(元)", "（元）")))
+	f.Add(filetest.Sample(f, fundFile))
+	f.Add([]byte(strings.ReplaceAll(string(filetest.Sample(f, fundFile)), "(元)", "（元）")))
 	f.Fuzz(func(t *testing.T, file []byte) {
 		rows, sum, err := readFund(file, channels.Expect{MerchantNos: []string{"M"}, Day: 20260915})
 		if err != nil {

@@ -4,13 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/channels/filetest"
 	"github.com/clearward/clearward/ledger"
 )
 
@@ -25,22 +24,10 @@ const (
 
 var hospital = channels.Expect{MerchantNos: []string{"1900000109"}}
 
-func sample(t testing.TB, name string) []byte {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join("testdata", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
 func readTrade(file []byte, want channels.Expect) ([]channels.BillLine, channels.FileSummary, error) {
-	var rows []channels.BillLine
-	sum, err := ReadTradeBill(bytes.NewReader(file), want, func(l *channels.BillLine) error {
-		rows = append(rows, *l)
-		return nil
+	return filetest.Rows(func(emit func(*channels.BillLine) error) (channels.FileSummary, error) {
+		return ReadTradeBill(bytes.NewReader(file), want, emit)
 	})
-	return rows, sum, err
 }
 
 func mustTrade(t *testing.T, file []byte) ([]channels.BillLine, channels.FileSummary) {
@@ -52,22 +39,8 @@ func mustTrade(t *testing.T, file []byte) ([]channels.BillLine, channels.FileSum
 	return rows, sum
 }
 
-// refused checks that err is the refusal of a file that says the given words.
-func refused(t *testing.T, err error, words ...string) {
-	t.Helper()
-	var f *channels.FileError
-	if !errors.As(err, &f) {
-		t.Fatalf("got %v, want the file refused", err)
-	}
-	for _, w := range words {
-		if !strings.Contains(err.Error(), w) {
-			t.Errorf("refusal %q does not say %q", err, w)
-		}
-	}
-}
-
 func TestTheSampleDayComesToItsDocumentedCountsAndSums(t *testing.T) {
-	rows, sum := mustTrade(t, sample(t, allFile))
+	rows, sum := mustTrade(t, filetest.Sample(t, allFile))
 	want := map[string]int64{
 		"payments": 22, "refunds": 7, "reversals": 1, "pay_amount": 1269059, "refund_amount": 190953,
 		"pay_settle": 1268559, "refund_settle": 190853, "fee": 7614, "fee_return": 1146,
@@ -111,14 +84,14 @@ func unplaced(rows []channels.BillLine) []channels.BillLine {
 }
 
 func TestEveryEncodingAndTypeOfBillSaysTheSame(t *testing.T) {
-	all, _ := mustTrade(t, sample(t, allFile))
+	all, _ := mustTrade(t, filetest.Sample(t, allFile))
 	for _, name := range []string{gzFile, lfFile} {
-		if rows, _ := mustTrade(t, sample(t, name)); !slices.Equal(rows, all) {
+		if rows, _ := mustTrade(t, filetest.Sample(t, name)); !slices.Equal(rows, all) {
 			t.Errorf("%s has other rows than the ALL bill", name)
 		}
 	}
-	pays, paid := mustTrade(t, sample(t, successFile))
-	refunds, refunded := mustTrade(t, sample(t, refundFile))
+	pays, paid := mustTrade(t, filetest.Sample(t, successFile))
+	refunds, refunded := mustTrade(t, filetest.Sample(t, refundFile))
 	if paid.Part != channels.PartPay || refunded.Part != channels.PartRefund {
 		t.Errorf("parts %s and %s", paid.Part, refunded.Part)
 	}
@@ -132,7 +105,7 @@ func TestEveryEncodingAndTypeOfBillSaysTheSame(t *testing.T) {
 // oldLayout rewrites the ALL bill into the 24 columns of before 2018.
 func oldLayout(t *testing.T, coupon, couponRefund, couponTotal string) []byte {
 	t.Helper()
-	lines := strings.Split(strings.TrimSuffix(string(sample(t, lfFile)), "\n"), "\n")
+	lines := strings.Split(strings.TrimSuffix(string(filetest.Sample(t, lfFile)), "\n"), "\n")
 	header := strings.Split(lines[0], ",")[:24]
 	rename := map[string]string{"特约商户号": "子商户号", "应结订单金额": "总金额", "代金券金额": coupon, "充值券退款金额": couponRefund}
 	for i, name := range header {
@@ -168,31 +141,31 @@ func TestTheOlderLayoutsAreReadByName(t *testing.T) {
 }
 
 func TestASummaryOfFourColumnsIsEnoughForPayments(t *testing.T) {
-	file := string(sample(t, successFile))
+	file := string(filetest.Sample(t, successFile))
 	file = strings.Replace(file, "总交易单数,应结订单总金额,退款总金额,充值券退款总金额,手续费总金额,订单总金额,申请退款总金额", "总交易单数,应结订单总金额,手续费总金额,订单总金额", 1)
 	file = strings.Replace(file, "`22,`12685.59,`0.00,`0.00,`76.14000,`12690.59,`0.00", "`22,`12685.59,`76.14000,`12690.59", 1)
 	if _, sum := mustTrade(t, []byte(file)); sum.Rows != 22 {
 		t.Errorf("%d rows", sum.Rows)
 	}
-	all := strings.Replace(string(sample(t, allFile)), ",申请退款总金额", "", 1)
+	all := strings.Replace(string(filetest.Sample(t, allFile)), ",申请退款总金额", "", 1)
 	all = strings.Replace(all, "`12690.59,`1909.53", "`12690.59", 1)
 	_, _, err := readTrade([]byte(all), hospital)
-	refused(t, err, "申请退款总金额", "missing")
+	filetest.Refused(t, "the file", err, "申请退款总金额", "missing")
 }
 
 func TestAnEmptyBillIsValidWhereMerchantAndDayAreNamed(t *testing.T) {
-	lines := strings.Split(string(sample(t, allFile)), "\r\n")
+	lines := strings.Split(string(filetest.Sample(t, allFile)), "\r\n")
 	file := []byte(lines[0] + "\r\n" + lines[31] + "\r\n`0,`0.00,`0.00,`0.00,`0.00000,`0.00,`0.00\r\n")
 	rows, sum, err := readTrade(file, channels.Expect{MerchantNos: []string{"1900000109"}, Day: 20260915})
 	if err != nil || len(rows) != 0 || sum.MerchantNo != "1900000109" || sum.Day != 20260915 || sum.Part != channels.PartAll {
 		t.Fatalf("%+v %v", sum, err)
 	}
 	_, _, err = readTrade(file, hospital)
-	refused(t, err, "--day")
+	filetest.Refused(t, "the file", err, "--day")
 	_, _, err = readTrade(file, channels.Expect{Day: 20260915})
-	refused(t, err, "--merchant")
+	filetest.Refused(t, "the file", err, "--merchant")
 	_, _, err = readTrade(file, channels.Expect{Day: 20260915, MerchantNos: []string{"1", "2"}})
-	refused(t, err, "--merchant")
+	filetest.Refused(t, "the file", err, "--merchant")
 }
 
 // refuseEveryPrefix cuts a good file after every byte. What lost no more than the
@@ -216,18 +189,18 @@ func refuseEveryPrefix(t *testing.T, file []byte, read func([]byte) error) {
 
 func TestATradeBillCutOffAnywhereIsRefused(t *testing.T) {
 	for _, name := range []string{allFile, lfFile, successFile, refundFile} {
-		refuseEveryPrefix(t, sample(t, name), func(b []byte) error { _, _, err := readTrade(b, hospital); return err })
+		refuseEveryPrefix(t, filetest.Sample(t, name), func(b []byte) error { _, _, err := readTrade(b, hospital); return err })
 	}
-	packed := sample(t, gzFile)
+	packed := filetest.Sample(t, gzFile)
 	for n := range packed {
 		_, _, err := readTrade(packed[:n], hospital)
-		refused(t, err)
+		filetest.Refused(t, "the file", err)
 	}
 }
 
 func TestAMissingLineIsRefused(t *testing.T) {
 	for _, name := range []string{allFile, successFile, refundFile} {
-		lines := strings.SplitAfter(string(sample(t, name)), "\n")
+		lines := strings.SplitAfter(string(filetest.Sample(t, name)), "\n")
 		for i := range len(lines) - 1 {
 			_, _, err := readTrade([]byte(strings.Join(slices.Delete(slices.Clone(lines), i, i+1), "")), hospital)
 			if err == nil {
@@ -277,7 +250,7 @@ func TestAChangedDigitIsRefused(t *testing.T) {
 	}
 	for _, name := range []string{allFile, successFile, refundFile} {
 		n := 0
-		mutateDigits(string(sample(t, name)), columns, func(column string, row int, changed []byte) {
+		mutateDigits(string(filetest.Sample(t, name)), columns, func(column string, row int, changed []byte) {
 			n++
 			_, _, err := readTrade(changed, hospital)
 			if f := new(channels.FileError); !errors.As(err, &f) {
@@ -313,22 +286,22 @@ func TestRefusalsNameLineColumnAndRule(t *testing.T) {
 		{"count", "`30,`12685.59", "`31,`12685.59", []string{"line 33", "总交易单数", "31", "30"}},
 		{"something after the end", "`1909.53\r\n", "`1909.53\r\n" + pay + "\r\n", []string{"line 34", "nothing may follow"}},
 	} {
-		file := strings.Replace(string(sample(t, allFile)), c.old, c.new, 1)
+		file := strings.Replace(string(filetest.Sample(t, allFile)), c.old, c.new, 1)
 		_, _, err := readTrade([]byte(file), hospital)
 		if err == nil {
 			t.Errorf("%s was accepted", c.name)
 			continue
 		}
-		refused(t, err, c.words...)
+		filetest.Refused(t, "the file", err, c.words...)
 	}
-	_, _, err := readTrade(sample(t, allFile), channels.Expect{MerchantNos: []string{"1900000999"}})
-	refused(t, err, "line 2", "1900000109", "1900000999")
-	_, _, err = readTrade(sample(t, allFile), channels.Expect{Day: 20260916})
-	refused(t, err, "line 2", "2026-09-16")
+	_, _, err := readTrade(filetest.Sample(t, allFile), channels.Expect{MerchantNos: []string{"1900000999"}})
+	filetest.Refused(t, "the file", err, "line 2", "1900000109", "1900000999")
+	_, _, err = readTrade(filetest.Sample(t, allFile), channels.Expect{Day: 20260916})
+	filetest.Refused(t, "the file", err, "line 2", "2026-09-16")
 }
 
 func TestAnAliasComesOutAsTheMainMerchantNumber(t *testing.T) {
-	rows, sum, err := readTrade(sample(t, allFile), channels.Expect{
+	rows, sum, err := readTrade(filetest.Sample(t, allFile), channels.Expect{
 		MerchantNos: []string{"M1", "1900000109"}, Aliases: map[string]string{"1900000109": "M1"},
 	})
 	if err != nil || sum.MerchantNo != "M1" || rows[7].MerchantNo != "M1" {
@@ -337,9 +310,9 @@ func TestAnAliasComesOutAsTheMainMerchantNumber(t *testing.T) {
 }
 
 func TestACommaInsideAValueDoesNoHarm(t *testing.T) {
-	file := strings.Replace(string(sample(t, allFile)), "`门诊挂号费,`OP|10001", "`门诊,挂`号,费,`OP,10001", 1)
+	file := strings.Replace(string(filetest.Sample(t, allFile)), "`门诊挂号费,`OP|10001", "`门诊,挂`号,费,`OP,10001", 1)
 	rows, _ := mustTrade(t, []byte(file))
-	all, _ := mustTrade(t, sample(t, allFile))
+	all, _ := mustTrade(t, filetest.Sample(t, allFile))
 	if !slices.Equal(rows, all) {
 		t.Error("the rows differ")
 	}
@@ -347,7 +320,7 @@ func TestACommaInsideAValueDoesNoHarm(t *testing.T) {
 
 func TestARefundThatFailedIsHeldByTheChannel(t *testing.T) {
 	for text, status := range map[string]channels.Status{"FAIL": channels.Abnormal, "CHANGE": channels.Abnormal, "PROCESSING": channels.Processing} {
-		file := strings.Replace(string(sample(t, allFile)), "`ORIGINAL,`PROCESSING", "`ORIGINAL,`"+text, 1)
+		file := strings.Replace(string(filetest.Sample(t, allFile)), "`ORIGINAL,`PROCESSING", "`ORIGINAL,`"+text, 1)
 		if rows, _ := mustTrade(t, []byte(file)); rows[29].Status != status {
 			t.Errorf("%s reads as %s, want %s", text, rows[29].Status, status)
 		}
@@ -357,7 +330,7 @@ func TestARefundThatFailedIsHeldByTheChannel(t *testing.T) {
 func TestWhatEmitReturnsStopsTheReading(t *testing.T) {
 	stop := errors.New("stop")
 	n := 0
-	_, err := ReadTradeBill(bytes.NewReader(sample(t, allFile)), hospital, func(*channels.BillLine) error { n++; return stop })
+	_, err := ReadTradeBill(bytes.NewReader(filetest.Sample(t, allFile)), hospital, func(*channels.BillLine) error { n++; return stop })
 	if !errors.Is(err, stop) || n != 1 {
 		t.Errorf("%v after %d rows", err, n)
 	}
@@ -365,7 +338,7 @@ func TestWhatEmitReturnsStopsTheReading(t *testing.T) {
 
 func FuzzTradeBill(f *testing.F) {
 	for _, name := range []string{allFile, gzFile, lfFile, successFile, refundFile} {
-		f.Add(sample(f, name))
+		f.Add(filetest.Sample(f, name))
 	}
 	f.Fuzz(func(t *testing.T, file []byte) {
 		rows, sum, err := readTrade(file, channels.Expect{Day: 20260915})

@@ -4,7 +4,8 @@
 // 	protoc        (unknown)
 // source: clearward/ledger/v1/ledger.proto
 
-// What stands in the books, for those who audit them. Nothing here changes them.
+// What stands in the books, for those who audit them, and the cash of a window,
+// which is a memo of the hospital's own money beside them.
 //
 // Amounts are whole fen; JSON writes them as strings, as it does every 64-bit
 // number. Days are business days (Beijing), written 2026-09-15.
@@ -12,6 +13,7 @@
 package ledgerv1
 
 import (
+	v1 "github.com/clearward/clearward/proto/clearward/error/v1"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
@@ -762,11 +764,357 @@ func (x *Finding) GetDetail() string {
 	return ""
 }
 
+// Cash is one thing that a window did with cash.
+type Cash struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Yours, the same whenever you ask again, such as cash_20260915_000123.
+	IdempotencyKey string `protobuf:"bytes,1,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// J08a taken, J08b refunded, J09a handed in (日结), J09b arrived at the bank.
+	Journal  string `protobuf:"bytes,2,opt,name=journal,proto3" json:"journal,omitempty"`
+	Hospital string `protobuf:"bytes,3,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	// 收费员, whose drawer it is; empty on J09b.
+	Cashier   string `protobuf:"bytes,4,opt,name=cashier,proto3" json:"cashier,omitempty"`
+	AmountFen int64  `protobuf:"varint,5,opt,name=amount_fen,json=amountFen,proto3" json:"amount_fen,omitempty"`
+	// The business day on which it counts.
+	Day string `protobuf:"bytes,6,opt,name=day,proto3" json:"day,omitempty"`
+	// 票据号 or 日结号.
+	Ref           string `protobuf:"bytes,7,opt,name=ref,proto3" json:"ref,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Cash) Reset() {
+	*x = Cash{}
+	mi := &file_clearward_ledger_v1_ledger_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Cash) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Cash) ProtoMessage() {}
+
+func (x *Cash) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_ledger_v1_ledger_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Cash.ProtoReflect.Descriptor instead.
+func (*Cash) Descriptor() ([]byte, []int) {
+	return file_clearward_ledger_v1_ledger_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Cash) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *Cash) GetJournal() string {
+	if x != nil {
+		return x.Journal
+	}
+	return ""
+}
+
+func (x *Cash) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+func (x *Cash) GetCashier() string {
+	if x != nil {
+		return x.Cashier
+	}
+	return ""
+}
+
+func (x *Cash) GetAmountFen() int64 {
+	if x != nil {
+		return x.AmountFen
+	}
+	return 0
+}
+
+func (x *Cash) GetDay() string {
+	if x != nil {
+		return x.Day
+	}
+	return ""
+}
+
+func (x *Cash) GetRef() string {
+	if x != nil {
+		return x.Ref
+	}
+	return ""
+}
+
+type PostCashRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cash          *Cash                  `protobuf:"bytes,1,opt,name=cash,proto3" json:"cash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PostCashRequest) Reset() {
+	*x = PostCashRequest{}
+	mi := &file_clearward_ledger_v1_ledger_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PostCashRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PostCashRequest) ProtoMessage() {}
+
+func (x *PostCashRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_ledger_v1_ledger_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PostCashRequest.ProtoReflect.Descriptor instead.
+func (*PostCashRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_ledger_v1_ledger_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *PostCashRequest) GetCash() *Cash {
+	if x != nil {
+		return x.Cash
+	}
+	return nil
+}
+
+type PostCashResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where the entry stands in the journal: lane/batch/order.
+	Entry string `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	// It was posted before, for the same request.
+	Replayed      bool `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PostCashResponse) Reset() {
+	*x = PostCashResponse{}
+	mi := &file_clearward_ledger_v1_ledger_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PostCashResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PostCashResponse) ProtoMessage() {}
+
+func (x *PostCashResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_ledger_v1_ledger_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PostCashResponse.ProtoReflect.Descriptor instead.
+func (*PostCashResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_ledger_v1_ledger_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *PostCashResponse) GetEntry() string {
+	if x != nil {
+		return x.Entry
+	}
+	return ""
+}
+
+func (x *PostCashResponse) GetReplayed() bool {
+	if x != nil {
+		return x.Replayed
+	}
+	return false
+}
+
+type PostCashBulkRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cash          []*Cash                `protobuf:"bytes,1,rep,name=cash,proto3" json:"cash,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PostCashBulkRequest) Reset() {
+	*x = PostCashBulkRequest{}
+	mi := &file_clearward_ledger_v1_ledger_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PostCashBulkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PostCashBulkRequest) ProtoMessage() {}
+
+func (x *PostCashBulkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_ledger_v1_ledger_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PostCashBulkRequest.ProtoReflect.Descriptor instead.
+func (*PostCashBulkRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_ledger_v1_ledger_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *PostCashBulkRequest) GetCash() []*Cash {
+	if x != nil {
+		return x.Cash
+	}
+	return nil
+}
+
+type PostCashBulkResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// In the order of the request.
+	Results       []*CashResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PostCashBulkResponse) Reset() {
+	*x = PostCashBulkResponse{}
+	mi := &file_clearward_ledger_v1_ledger_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PostCashBulkResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PostCashBulkResponse) ProtoMessage() {}
+
+func (x *PostCashBulkResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_ledger_v1_ledger_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PostCashBulkResponse.ProtoReflect.Descriptor instead.
+func (*PostCashBulkResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_ledger_v1_ledger_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *PostCashBulkResponse) GetResults() []*CashResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+type CashResult struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Entry    string                 `protobuf:"bytes,1,opt,name=entry,proto3" json:"entry,omitempty"`
+	Replayed bool                   `protobuf:"varint,2,opt,name=replayed,proto3" json:"replayed,omitempty"`
+	// Absent where it is posted.
+	Refusal       *v1.Refusal `protobuf:"bytes,3,opt,name=refusal,proto3" json:"refusal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CashResult) Reset() {
+	*x = CashResult{}
+	mi := &file_clearward_ledger_v1_ledger_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CashResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CashResult) ProtoMessage() {}
+
+func (x *CashResult) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_ledger_v1_ledger_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CashResult.ProtoReflect.Descriptor instead.
+func (*CashResult) Descriptor() ([]byte, []int) {
+	return file_clearward_ledger_v1_ledger_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *CashResult) GetEntry() string {
+	if x != nil {
+		return x.Entry
+	}
+	return ""
+}
+
+func (x *CashResult) GetReplayed() bool {
+	if x != nil {
+		return x.Replayed
+	}
+	return false
+}
+
+func (x *CashResult) GetRefusal() *v1.Refusal {
+	if x != nil {
+		return x.Refusal
+	}
+	return nil
+}
+
 var File_clearward_ledger_v1_ledger_proto protoreflect.FileDescriptor
 
 const file_clearward_ledger_v1_ledger_proto_rawDesc = "" +
 	"\n" +
-	" clearward/ledger/v1/ledger.proto\x12\x13clearward.ledger.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"@\n" +
+	" clearward/ledger/v1/ledger.proto\x12\x13clearward.ledger.v1\x1a\x1eclearward/error/v1/error.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"@\n" +
 	"\x04AsOf\x12\x1b\n" +
 	"\tvalue_day\x18\x01 \x01(\tR\bvalueDay\x12\x1b\n" +
 	"\tknown_day\x18\x02 \x01(\tR\bknownDay\"\xa5\x01\n" +
@@ -824,12 +1172,37 @@ const file_clearward_ledger_v1_ledger_proto_rawDesc = "" +
 	"\aFinding\x12\x14\n" +
 	"\x05check\x18\x01 \x01(\tR\x05check\x12\x18\n" +
 	"\asubject\x18\x02 \x01(\tR\asubject\x12\x16\n" +
-	"\x06detail\x18\x03 \x01(\tR\x06detail2\x96\x03\n" +
+	"\x06detail\x18\x03 \x01(\tR\x06detail\"\xc2\x01\n" +
+	"\x04Cash\x12'\n" +
+	"\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\x12\x18\n" +
+	"\ajournal\x18\x02 \x01(\tR\ajournal\x12\x1a\n" +
+	"\bhospital\x18\x03 \x01(\tR\bhospital\x12\x18\n" +
+	"\acashier\x18\x04 \x01(\tR\acashier\x12\x1d\n" +
+	"\n" +
+	"amount_fen\x18\x05 \x01(\x03R\tamountFen\x12\x10\n" +
+	"\x03day\x18\x06 \x01(\tR\x03day\x12\x10\n" +
+	"\x03ref\x18\a \x01(\tR\x03ref\"@\n" +
+	"\x0fPostCashRequest\x12-\n" +
+	"\x04cash\x18\x01 \x01(\v2\x19.clearward.ledger.v1.CashR\x04cash\"D\n" +
+	"\x10PostCashResponse\x12\x14\n" +
+	"\x05entry\x18\x01 \x01(\tR\x05entry\x12\x1a\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\"D\n" +
+	"\x13PostCashBulkRequest\x12-\n" +
+	"\x04cash\x18\x01 \x03(\v2\x19.clearward.ledger.v1.CashR\x04cash\"Q\n" +
+	"\x14PostCashBulkResponse\x129\n" +
+	"\aresults\x18\x01 \x03(\v2\x1f.clearward.ledger.v1.CashResultR\aresults\"u\n" +
+	"\n" +
+	"CashResult\x12\x14\n" +
+	"\x05entry\x18\x01 \x01(\tR\x05entry\x12\x1a\n" +
+	"\breplayed\x18\x02 \x01(\bR\breplayed\x125\n" +
+	"\arefusal\x18\x03 \x01(\v2\x1b.clearward.error.v1.RefusalR\arefusal2\xd4\x04\n" +
 	"\rLedgerService\x12b\n" +
 	"\n" +
 	"GetBalance\x12&.clearward.ledger.v1.GetBalanceRequest\x1a'.clearward.ledger.v1.GetBalanceResponse\"\x03\x90\x02\x01\x12h\n" +
 	"\fListBalances\x12(.clearward.ledger.v1.ListBalancesRequest\x1a).clearward.ledger.v1.ListBalancesResponse\"\x03\x90\x02\x01\x12_\n" +
-	"\tListLines\x12%.clearward.ledger.v1.ListLinesRequest\x1a&.clearward.ledger.v1.ListLinesResponse\"\x03\x90\x02\x01\x12V\n" +
+	"\tListLines\x12%.clearward.ledger.v1.ListLinesRequest\x1a&.clearward.ledger.v1.ListLinesResponse\"\x03\x90\x02\x01\x12W\n" +
+	"\bPostCash\x12$.clearward.ledger.v1.PostCashRequest\x1a%.clearward.ledger.v1.PostCashResponse\x12c\n" +
+	"\fPostCashBulk\x12(.clearward.ledger.v1.PostCashBulkRequest\x1a).clearward.ledger.v1.PostCashBulkResponse\x12V\n" +
 	"\x06Verify\x12\".clearward.ledger.v1.VerifyRequest\x1a#.clearward.ledger.v1.VerifyResponse\"\x03\x90\x02\x01BCZAgithub.com/clearward/clearward/proto/clearward/ledger/v1;ledgerv1b\x06proto3"
 
 var (
@@ -844,7 +1217,7 @@ func file_clearward_ledger_v1_ledger_proto_rawDescGZIP() []byte {
 	return file_clearward_ledger_v1_ledger_proto_rawDescData
 }
 
-var file_clearward_ledger_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_clearward_ledger_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_clearward_ledger_v1_ledger_proto_goTypes = []any{
 	(*AsOf)(nil),                  // 0: clearward.ledger.v1.AsOf
 	(*Balance)(nil),               // 1: clearward.ledger.v1.Balance
@@ -858,30 +1231,45 @@ var file_clearward_ledger_v1_ledger_proto_goTypes = []any{
 	(*VerifyRequest)(nil),         // 9: clearward.ledger.v1.VerifyRequest
 	(*VerifyResponse)(nil),        // 10: clearward.ledger.v1.VerifyResponse
 	(*Finding)(nil),               // 11: clearward.ledger.v1.Finding
-	(*timestamppb.Timestamp)(nil), // 12: google.protobuf.Timestamp
+	(*Cash)(nil),                  // 12: clearward.ledger.v1.Cash
+	(*PostCashRequest)(nil),       // 13: clearward.ledger.v1.PostCashRequest
+	(*PostCashResponse)(nil),      // 14: clearward.ledger.v1.PostCashResponse
+	(*PostCashBulkRequest)(nil),   // 15: clearward.ledger.v1.PostCashBulkRequest
+	(*PostCashBulkResponse)(nil),  // 16: clearward.ledger.v1.PostCashBulkResponse
+	(*CashResult)(nil),            // 17: clearward.ledger.v1.CashResult
+	(*timestamppb.Timestamp)(nil), // 18: google.protobuf.Timestamp
+	(*v1.Refusal)(nil),            // 19: clearward.error.v1.Refusal
 }
 var file_clearward_ledger_v1_ledger_proto_depIdxs = []int32{
 	0,  // 0: clearward.ledger.v1.GetBalanceRequest.as_of:type_name -> clearward.ledger.v1.AsOf
 	1,  // 1: clearward.ledger.v1.GetBalanceResponse.balance:type_name -> clearward.ledger.v1.Balance
 	0,  // 2: clearward.ledger.v1.ListBalancesRequest.as_of:type_name -> clearward.ledger.v1.AsOf
 	1,  // 3: clearward.ledger.v1.ListBalancesResponse.balances:type_name -> clearward.ledger.v1.Balance
-	12, // 4: clearward.ledger.v1.Line.recorded_at:type_name -> google.protobuf.Timestamp
+	18, // 4: clearward.ledger.v1.Line.recorded_at:type_name -> google.protobuf.Timestamp
 	1,  // 5: clearward.ledger.v1.ListLinesResponse.opening:type_name -> clearward.ledger.v1.Balance
 	7,  // 6: clearward.ledger.v1.ListLinesResponse.lines:type_name -> clearward.ledger.v1.Line
 	11, // 7: clearward.ledger.v1.VerifyResponse.findings:type_name -> clearward.ledger.v1.Finding
-	2,  // 8: clearward.ledger.v1.LedgerService.GetBalance:input_type -> clearward.ledger.v1.GetBalanceRequest
-	4,  // 9: clearward.ledger.v1.LedgerService.ListBalances:input_type -> clearward.ledger.v1.ListBalancesRequest
-	6,  // 10: clearward.ledger.v1.LedgerService.ListLines:input_type -> clearward.ledger.v1.ListLinesRequest
-	9,  // 11: clearward.ledger.v1.LedgerService.Verify:input_type -> clearward.ledger.v1.VerifyRequest
-	3,  // 12: clearward.ledger.v1.LedgerService.GetBalance:output_type -> clearward.ledger.v1.GetBalanceResponse
-	5,  // 13: clearward.ledger.v1.LedgerService.ListBalances:output_type -> clearward.ledger.v1.ListBalancesResponse
-	8,  // 14: clearward.ledger.v1.LedgerService.ListLines:output_type -> clearward.ledger.v1.ListLinesResponse
-	10, // 15: clearward.ledger.v1.LedgerService.Verify:output_type -> clearward.ledger.v1.VerifyResponse
-	12, // [12:16] is the sub-list for method output_type
-	8,  // [8:12] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	12, // 8: clearward.ledger.v1.PostCashRequest.cash:type_name -> clearward.ledger.v1.Cash
+	12, // 9: clearward.ledger.v1.PostCashBulkRequest.cash:type_name -> clearward.ledger.v1.Cash
+	17, // 10: clearward.ledger.v1.PostCashBulkResponse.results:type_name -> clearward.ledger.v1.CashResult
+	19, // 11: clearward.ledger.v1.CashResult.refusal:type_name -> clearward.error.v1.Refusal
+	2,  // 12: clearward.ledger.v1.LedgerService.GetBalance:input_type -> clearward.ledger.v1.GetBalanceRequest
+	4,  // 13: clearward.ledger.v1.LedgerService.ListBalances:input_type -> clearward.ledger.v1.ListBalancesRequest
+	6,  // 14: clearward.ledger.v1.LedgerService.ListLines:input_type -> clearward.ledger.v1.ListLinesRequest
+	13, // 15: clearward.ledger.v1.LedgerService.PostCash:input_type -> clearward.ledger.v1.PostCashRequest
+	15, // 16: clearward.ledger.v1.LedgerService.PostCashBulk:input_type -> clearward.ledger.v1.PostCashBulkRequest
+	9,  // 17: clearward.ledger.v1.LedgerService.Verify:input_type -> clearward.ledger.v1.VerifyRequest
+	3,  // 18: clearward.ledger.v1.LedgerService.GetBalance:output_type -> clearward.ledger.v1.GetBalanceResponse
+	5,  // 19: clearward.ledger.v1.LedgerService.ListBalances:output_type -> clearward.ledger.v1.ListBalancesResponse
+	8,  // 20: clearward.ledger.v1.LedgerService.ListLines:output_type -> clearward.ledger.v1.ListLinesResponse
+	14, // 21: clearward.ledger.v1.LedgerService.PostCash:output_type -> clearward.ledger.v1.PostCashResponse
+	16, // 22: clearward.ledger.v1.LedgerService.PostCashBulk:output_type -> clearward.ledger.v1.PostCashBulkResponse
+	10, // 23: clearward.ledger.v1.LedgerService.Verify:output_type -> clearward.ledger.v1.VerifyResponse
+	18, // [18:24] is the sub-list for method output_type
+	12, // [12:18] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_clearward_ledger_v1_ledger_proto_init() }
@@ -895,7 +1283,7 @@ func file_clearward_ledger_v1_ledger_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clearward_ledger_v1_ledger_proto_rawDesc), len(file_clearward_ledger_v1_ledger_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   12,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

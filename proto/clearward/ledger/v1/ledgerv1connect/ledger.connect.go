@@ -2,7 +2,8 @@
 //
 // Source: clearward/ledger/v1/ledger.proto
 
-// What stands in the books, for those who audit them. Nothing here changes them.
+// What stands in the books, for those who audit them, and the cash of a window,
+// which is a memo of the hospital's own money beside them.
 //
 // Amounts are whole fen; JSON writes them as strings, as it does every 64-bit
 // number. Days are business days (Beijing), written 2026-09-15.
@@ -45,6 +46,11 @@ const (
 	LedgerServiceListBalancesProcedure = "/clearward.ledger.v1.LedgerService/ListBalances"
 	// LedgerServiceListLinesProcedure is the fully-qualified name of the LedgerService's ListLines RPC.
 	LedgerServiceListLinesProcedure = "/clearward.ledger.v1.LedgerService/ListLines"
+	// LedgerServicePostCashProcedure is the fully-qualified name of the LedgerService's PostCash RPC.
+	LedgerServicePostCashProcedure = "/clearward.ledger.v1.LedgerService/PostCash"
+	// LedgerServicePostCashBulkProcedure is the fully-qualified name of the LedgerService's
+	// PostCashBulk RPC.
+	LedgerServicePostCashBulkProcedure = "/clearward.ledger.v1.LedgerService/PostCashBulk"
 	// LedgerServiceVerifyProcedure is the fully-qualified name of the LedgerService's Verify RPC.
 	LedgerServiceVerifyProcedure = "/clearward.ledger.v1.LedgerService/Verify"
 )
@@ -60,6 +66,11 @@ type LedgerServiceClient interface {
 	// ListLines is the statement of an account (明细账): every line with what it is
 	// about and the balance after it.
 	ListLines(context.Context, *v1.ListLinesRequest) (*v1.ListLinesResponse, error)
+	// PostCash posts what a window did with cash. The same key with the same request
+	// is answered as before; with another request it is refused, naming the field.
+	PostCash(context.Context, *v1.PostCashRequest) (*v1.PostCashResponse, error)
+	// PostCashBulk posts up to 1,000 of them; a refusal of one keeps no other back.
+	PostCashBulk(context.Context, *v1.PostCashBulkRequest) (*v1.PostCashBulkResponse, error)
 	// Verify computes every balance and rule again from the postings.
 	Verify(context.Context, *v1.VerifyRequest) (*v1.VerifyResponse, error)
 }
@@ -96,6 +107,18 @@ func NewLedgerServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		postCash: connect.NewClient[v1.PostCashRequest, v1.PostCashResponse](
+			httpClient,
+			baseURL+LedgerServicePostCashProcedure,
+			connect.WithSchema(ledgerServiceMethods.ByName("PostCash")),
+			connect.WithClientOptions(opts...),
+		),
+		postCashBulk: connect.NewClient[v1.PostCashBulkRequest, v1.PostCashBulkResponse](
+			httpClient,
+			baseURL+LedgerServicePostCashBulkProcedure,
+			connect.WithSchema(ledgerServiceMethods.ByName("PostCashBulk")),
+			connect.WithClientOptions(opts...),
+		),
 		verify: connect.NewClient[v1.VerifyRequest, v1.VerifyResponse](
 			httpClient,
 			baseURL+LedgerServiceVerifyProcedure,
@@ -111,6 +134,8 @@ type ledgerServiceClient struct {
 	getBalance   *connect.Client[v1.GetBalanceRequest, v1.GetBalanceResponse]
 	listBalances *connect.Client[v1.ListBalancesRequest, v1.ListBalancesResponse]
 	listLines    *connect.Client[v1.ListLinesRequest, v1.ListLinesResponse]
+	postCash     *connect.Client[v1.PostCashRequest, v1.PostCashResponse]
+	postCashBulk *connect.Client[v1.PostCashBulkRequest, v1.PostCashBulkResponse]
 	verify       *connect.Client[v1.VerifyRequest, v1.VerifyResponse]
 }
 
@@ -141,6 +166,24 @@ func (c *ledgerServiceClient) ListLines(ctx context.Context, req *v1.ListLinesRe
 	return nil, err
 }
 
+// PostCash calls clearward.ledger.v1.LedgerService.PostCash.
+func (c *ledgerServiceClient) PostCash(ctx context.Context, req *v1.PostCashRequest) (*v1.PostCashResponse, error) {
+	response, err := c.postCash.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// PostCashBulk calls clearward.ledger.v1.LedgerService.PostCashBulk.
+func (c *ledgerServiceClient) PostCashBulk(ctx context.Context, req *v1.PostCashBulkRequest) (*v1.PostCashBulkResponse, error) {
+	response, err := c.postCashBulk.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // Verify calls clearward.ledger.v1.LedgerService.Verify.
 func (c *ledgerServiceClient) Verify(ctx context.Context, req *v1.VerifyRequest) (*v1.VerifyResponse, error) {
 	response, err := c.verify.CallUnary(ctx, connect.NewRequest(req))
@@ -161,6 +204,11 @@ type LedgerServiceHandler interface {
 	// ListLines is the statement of an account (明细账): every line with what it is
 	// about and the balance after it.
 	ListLines(context.Context, *v1.ListLinesRequest) (*v1.ListLinesResponse, error)
+	// PostCash posts what a window did with cash. The same key with the same request
+	// is answered as before; with another request it is refused, naming the field.
+	PostCash(context.Context, *v1.PostCashRequest) (*v1.PostCashResponse, error)
+	// PostCashBulk posts up to 1,000 of them; a refusal of one keeps no other back.
+	PostCashBulk(context.Context, *v1.PostCashBulkRequest) (*v1.PostCashBulkResponse, error)
 	// Verify computes every balance and rule again from the postings.
 	Verify(context.Context, *v1.VerifyRequest) (*v1.VerifyResponse, error)
 }
@@ -193,6 +241,18 @@ func NewLedgerServiceHandler(svc LedgerServiceHandler, opts ...connect.HandlerOp
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
+	ledgerServicePostCashHandler := connect.NewUnaryHandlerSimple(
+		LedgerServicePostCashProcedure,
+		svc.PostCash,
+		connect.WithSchema(ledgerServiceMethods.ByName("PostCash")),
+		connect.WithHandlerOptions(opts...),
+	)
+	ledgerServicePostCashBulkHandler := connect.NewUnaryHandlerSimple(
+		LedgerServicePostCashBulkProcedure,
+		svc.PostCashBulk,
+		connect.WithSchema(ledgerServiceMethods.ByName("PostCashBulk")),
+		connect.WithHandlerOptions(opts...),
+	)
 	ledgerServiceVerifyHandler := connect.NewUnaryHandlerSimple(
 		LedgerServiceVerifyProcedure,
 		svc.Verify,
@@ -208,6 +268,10 @@ func NewLedgerServiceHandler(svc LedgerServiceHandler, opts ...connect.HandlerOp
 			ledgerServiceListBalancesHandler.ServeHTTP(w, r)
 		case LedgerServiceListLinesProcedure:
 			ledgerServiceListLinesHandler.ServeHTTP(w, r)
+		case LedgerServicePostCashProcedure:
+			ledgerServicePostCashHandler.ServeHTTP(w, r)
+		case LedgerServicePostCashBulkProcedure:
+			ledgerServicePostCashBulkHandler.ServeHTTP(w, r)
 		case LedgerServiceVerifyProcedure:
 			ledgerServiceVerifyHandler.ServeHTTP(w, r)
 		default:
@@ -229,6 +293,14 @@ func (UnimplementedLedgerServiceHandler) ListBalances(context.Context, *v1.ListB
 
 func (UnimplementedLedgerServiceHandler) ListLines(context.Context, *v1.ListLinesRequest) (*v1.ListLinesResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.ledger.v1.LedgerService.ListLines is not implemented"))
+}
+
+func (UnimplementedLedgerServiceHandler) PostCash(context.Context, *v1.PostCashRequest) (*v1.PostCashResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.ledger.v1.LedgerService.PostCash is not implemented"))
+}
+
+func (UnimplementedLedgerServiceHandler) PostCashBulk(context.Context, *v1.PostCashBulkRequest) (*v1.PostCashBulkResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.ledger.v1.LedgerService.PostCashBulk is not implemented"))
 }
 
 func (UnimplementedLedgerServiceHandler) Verify(context.Context, *v1.VerifyRequest) (*v1.VerifyResponse, error) {
