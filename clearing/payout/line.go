@@ -2,6 +2,7 @@ package payout
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -182,7 +183,7 @@ func (p *Payout) givenBack(ctx context.Context, b *ledger.Batch, d *clearing.Dir
 		_, err = p.post(b, d, l.Day, "J37", "J38")
 		p.Frozen = true
 	} else {
-		err = p.takeBack(ctx, b, l.Day, p.lineEntry, p.sentEntry)
+		err = errors.Join(p.takeBack(ctx, b, l.Day, p.lineEntry, p.sentEntry), p.reroute(ctx, b, true))
 	}
 	if err != nil {
 		return err

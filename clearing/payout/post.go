@@ -88,7 +88,7 @@ func (p *Payout) takeBack(ctx context.Context, b *ledger.Batch, day ledger.Day, 
 func (p *Payout) fail(ctx context.Context, b *ledger.Batch, d *clearing.Directory, day ledger.Day, frozen bool) (err error) {
 	switch {
 	case p.Kind != Hospital:
-		err = p.takeBack(ctx, b, day, p.sentEntry)
+		err = errors.Join(p.takeBack(ctx, b, day, p.sentEntry), p.reroute(ctx, b, true))
 	case frozen:
 		_, err = p.post(b, d, day, "J36", "J31")
 		p.Frozen = true

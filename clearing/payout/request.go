@@ -333,6 +333,9 @@ func (p *Payout) stillOwed(ctx context.Context, tx pgx.Tx, d *clearing.Directory
 	if len(owes) > 0 && left < p.Amount {
 		return ErrOwed.Because("amount", "%s owes %s for %s, %s is asked", owes[0].Code(), left, p.Subject, p.Amount)
 	}
+	if p.Kind == ReroutedRefund {
+		return p.mayReroute(ctx, tx, left)
+	}
 	return nil
 }
 

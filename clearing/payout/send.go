@@ -275,7 +275,9 @@ func (p *Payout) send(ctx context.Context, b *ledger.Batch, d *clearing.Director
 	}
 	if err == nil && !p.charged {
 		if err = p.stillOwed(ctx, b.Tx(), d); err == nil && sentBy[p.Kind] != "" {
-			p.sentEntry, err = p.post(b, d, ledger.DayOf(c.now), sentBy[p.Kind])
+			if p.sentEntry, err = p.post(b, d, ledger.DayOf(c.now), sentBy[p.Kind]); err == nil {
+				err = p.reroute(ctx, b, false)
+			}
 		}
 	}
 	var refusal ledger.Refusal

@@ -99,8 +99,8 @@ func save(b *ledger.Batch, list ...*Payout) {
 		c.nexts, c.triess)
 	for _, p := range list {
 		if x := p.exchange; x != nil {
-			b.Exec(`INSERT INTO payout_exchanges (number, rev, call, at, took_ms, status, request, response, fault) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-				p.Number, p.rev, x.Call, x.At, x.Took.Milliseconds(), x.Status, x.Request, x.Response, x.Fault)
+			b.Exec(`INSERT INTO exchanges (day, number, n, call, at, took_ms, status, request, response, fault) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+				ledger.DayOf(x.At), p.Number, p.rev, x.Call, x.At, x.Took.Milliseconds(), x.Status, x.Request, x.Response, x.Fault)
 			p.exchange = nil
 		}
 	}

@@ -233,21 +233,7 @@ CREATE TABLE payout_receipts (
 	CONSTRAINT payout_receipts_hash CHECK (length(hash) = 32)
 );
 
--- What was said to a bank and what it answered, masked by its client.
-CREATE TABLE payout_exchanges (
-	number   TEXT NOT NULL,
-	rev      INT8 NOT NULL,
-	call     TEXT NOT NULL,
-	at       TIMESTAMPTZ NOT NULL,
-	took_ms  INT8 NOT NULL,
-	status   INT4 NOT NULL,
-	request  TEXT NOT NULL,
-	response TEXT NOT NULL,
-	fault    TEXT NOT NULL,
-	CONSTRAINT payout_exchanges_key PRIMARY KEY (number, rev)
-);
-
-GRANT SELECT, INSERT ON payout_limits, payout_bands, payout_windows, payout_approvals, payout_lines, payout_receipts, payout_exchanges TO clearward_app;
+GRANT SELECT, INSERT ON payout_limits, payout_bands, payout_windows, payout_approvals, payout_lines, payout_receipts TO clearward_app;
 
 GRANT SELECT, INSERT, UPDATE ON payees, payouts, payout_pauses TO clearward_app;
 

@@ -1,0 +1,77 @@
+package payout
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/clearward/clearward/ledger"
+)
+
+// A refund by another route ends the refund that the channel could not carry out:
+// while the payout stands that row is REROUTED and counts as refunded, and when
+// the bank gives the money back it is CLOSED and owed again.
+
+// deadRefund finds the refund that carries the debt. It may be paid by the bank
+// only where nothing at the channel pays it any more.
+const deadRefund = `
+	SELECT refund_no, status, COALESCE(payment_no, ''), amount_fen FROM refunds
+	WHERE hospital = $1 AND kind = 'REFUND' AND debt_no = $2 AND status NOT IN ('FAILED', 'SUCCESS') AND next_no = ''
+	ORDER BY (status = 'CLOSED'), refund_no LIMIT 1`
+
+type refundRow struct {
+	no, status, payment string
+	amount              ledger.Money
+}
+
+// refund reads that row; ok is false where the debt is a case's own.
+func (p *Payout) refund(ctx context.Context, tx pgx.Tx) (r refundRow, ok bool, err error) {
+	err = tx.QueryRow(ctx, deadRefund, p.Hospital, p.Subject).Scan(&r.no, &r.status, &r.payment, &r.amount)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return r, false, nil
+	}
+	if err != nil {
+		return r, false, fmt.Errorf("read the refund of payout %s: %w", p.Number, err)
+	}
+	return r, true, nil
+}
+
+// mayReroute refuses a refund that the channel may still pay: the patient would
+// be paid twice.
+func (p *Payout) mayReroute(ctx context.Context, tx pgx.Tx, left ledger.Money) error {
+	r, ok, err := p.refund(ctx, tx)
+	switch {
+	case err != nil || !ok:
+		return err
+	case r.status != "CLOSED":
+		return ErrOwed.Because("subject", "refund %s is %s: the channel may still pay it; only one that the channel closed is paid by another route", r.no, r.status)
+	case left != p.Amount:
+		return ErrOwed.Because("amount", "refund %s owes %s: a refund by another route pays all of it, %s is asked", r.no, left, p.Amount)
+	}
+	return nil
+}
+
+// reroute notes in the refund and its payment that the bank pays, or with back
+// that it did not.
+func (p *Payout) reroute(ctx context.Context, b *ledger.Batch, back bool) error {
+	if p.Kind != ReroutedRefund {
+		return nil
+	}
+	r, ok, err := p.refund(ctx, b.Tx())
+	if err != nil || !ok {
+		return err
+	}
+	from, to, change := "CLOSED", "REROUTED", r.amount
+	if back {
+		from, to, change = "REROUTED", "CLOSED", -r.amount
+	}
+	b.ExecRows(1, `UPDATE refunds SET status = $4, version = version + 1 WHERE hospital = $1 AND kind = 'REFUND' AND refund_no = $2 AND status = $3 AND next_no = ''`,
+		p.Hospital, r.no, from, to)
+	if r.payment != "" {
+		b.ExecRows(1, `UPDATE payments SET refunded_fen = refunded_fen + $3, requested_fen = requested_fen - $3,
+			live = live AND refunded_fen + $3 < amount_fen WHERE hospital = $1 AND order_no = $2`, p.Hospital, r.payment, change)
+	}
+	return nil
+}
