@@ -143,6 +143,7 @@ type desk struct {
 	*outside
 	t   testing.TB
 	now time.Time
+	url string // with the owner's rights
 	Payments
 	Refunds
 }
@@ -151,11 +152,18 @@ var noon = time.Date(2026, 9, 15, 4, 0, 0, 0, time.UTC)
 
 func newDesk(t testing.TB) *desk {
 	t.Helper()
-	d := dbtest.New(t, ledger.Schema, clearing.Schema)
+	url := dbtest.URL(t, ledger.Schema, clearing.Schema)
+	d, err := db.Open(t.Context(), url, db.App)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Close)
 	if _, err := clearing.Setup(t.Context(), d, strings.NewReader(testSetup)); err != nil {
 		t.Fatal(err)
 	}
-	return deskOn(t, d)
+	k := deskOn(t, d)
+	k.url = url
+	return k
 }
 
 func deskOn(t testing.TB, d *db.DB) *desk {
