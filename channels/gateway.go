@@ -135,6 +135,7 @@ type Prepay struct {
 type RefundRequest struct {
 	OrderNo, TradeNo string
 	RefundNo         string
+	RefundID         string       // QueryRefund: the channel's number, where it is known
 	Total            ledger.Money // order amount of the payment
 	Amount           ledger.Money // to give back
 	Cause            Cause
@@ -166,8 +167,8 @@ type RefundAnswer struct {
 	SuccessAt time.Time
 	Abnormal  bool // OutcomePending: the channel holds the money, the payer's account is unusable
 	Closed    bool // OutcomeFailed after it was accepted: the money is back in the merchant's balance
-	Retry     bool // not accepted: send the same number again, after Reason is mended
-	Absent    bool // QueryRefund: the channel knows no such refund: send the same number again
+	Retry     bool // OutcomeUnknown, not accepted: send the same number again, after Reason is mended
+	Absent    bool // OutcomeUnknown, QueryRefund: the channel knows no such refund: send the same number again
 	Reason    Reason
 	Exchange  *Exchange
 }
@@ -190,6 +191,7 @@ type Notice struct {
 	Kind       NoticeKind
 	Payment    PayAnswer
 	Refund     RefundAnswer
+	Unsigned   bool   // encrypted but not signed (V2 refund notice): ask the channel before anything is booked
 	Body       string // as received, masked
 }
 
@@ -224,6 +226,9 @@ var (
 // Gateway is one merchant number at a payment channel. A method that may move
 // money never returns an error: what went wrong is in the answer.
 type Gateway interface {
+	// Pay is called once for an order number. A call that never left the house
+	// (ReasonBreaker, or ReasonRequest where a rule is broken) is OutcomeFailed: the
+	// channel has no such order. Every other method leaves it OutcomeUnknown.
 	Pay(ctx context.Context, r PayRequest) PayAnswer
 	Query(ctx context.Context, orderNo string) PayAnswer
 	// Reverse undoes a code payment whose result is unknown: unpaid it is closed,

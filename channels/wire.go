@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
@@ -62,6 +63,9 @@ type Call struct {
 	Timeout time.Duration
 	Mask    func(text string) string // applied to what is recorded
 	Sent    string                   // the body, for the record
+	// Personal: the other side may be told of persons, as a bank or a HIS; never a
+	// payment channel, whose calls are not sent where ScanPayload finds something.
+	Personal bool
 }
 
 // ErrNotSent is wrapped where a call never left: the circuit is open.
@@ -76,7 +80,10 @@ var ErrNoAnswer = errors.New("no answer")
 func (w *Wire) Do(ctx context.Context, c Call) (*http.Response, []byte, *Exchange, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
-	x := &Exchange{Call: c.Name, At: w.now(), Request: c.Mask(c.Sent)}
+	x, err := w.begin(c)
+	if err != nil {
+		return nil, nil, x, err
+	}
 	var answer *http.Response
 	body, err := w.breaker.Execute(func() (body []byte, err error) {
 		if answer, err = w.client.Do(c.Request.WithContext(ctx)); err != nil {
@@ -89,6 +96,82 @@ func (w *Wire) Do(ctx context.Context, c Call) (*http.Response, []byte, *Exchang
 		}
 		return body, err
 	})
+	if err := w.end(c, x, answer, err); err != nil {
+		return nil, nil, x, err
+	}
+	x.Response = c.Mask(string(bytes.ToValidUTF8(body, []byte("?"))))
+	return answer, body, x, nil
+}
+
+// Open sends a call whose answer is a file, and returns with its header: the body
+// is the caller's to read and close, in the same Timeout, and is not recorded.
+func (w *Wire) Open(ctx context.Context, c Call) (*http.Response, *Exchange, error) {
+	x, err := w.begin(c)
+	if err != nil {
+		return nil, x, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	var answer *http.Response
+	_, err = w.breaker.Execute(func() (none []byte, err error) {
+		answer, err = w.client.Do(c.Request.WithContext(ctx))
+		return nil, err
+	})
+	if err := w.end(c, x, answer, err); err != nil {
+		cancel()
+		return nil, x, err
+	}
+	answer.Body = &openBody{answer.Body, cancel}
+	return answer, x, nil
+}
+
+// openBody frees the call's context when the file is closed.
+type openBody struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (b *openBody) Close() error {
+	defer b.cancel()
+	return b.ReadCloser.Close()
+}
+
+// begin starts the record of a call and refuses one that tells of a patient: it
+// looks at what is sent, not at what the record says is sent.
+func (w *Wire) begin(c Call) (*Exchange, error) {
+	x := &Exchange{Call: c.Name, At: w.now()}
+	if !c.Personal {
+		found, err := scanRequest(c.Request)
+		if err == nil && len(found) > 0 {
+			err = errors.New(strings.Join(found, ", "))
+		}
+		if err != nil {
+			x.Fault = "not sent: " + err.Error()
+			return x, fmt.Errorf("%w: %w: %w", ErrNotSent, ErrPayload, err)
+		}
+	}
+	x.Request = c.Mask(c.Sent)
+	return x, nil
+}
+
+func scanRequest(r *http.Request) ([]string, error) {
+	found := append(ScanPayload(r.URL.Path), ScanPayload(r.URL.RawQuery)...)
+	if r.Body == nil || r.Body == http.NoBody {
+		return found, nil
+	}
+	if r.GetBody == nil {
+		return nil, errors.New("a body that can be read only once cannot be looked at")
+	}
+	body, err := r.GetBody()
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	text, err := io.ReadAll(body)
+	return append(found, ScanPayload(string(text))...), err
+}
+
+// end completes the record and turns what went wrong into ErrNotSent or ErrNoAnswer.
+func (w *Wire) end(c Call, x *Exchange, answer *http.Response, err error) error {
 	x.Took = w.now().Sub(x.At)
 	if answer != nil {
 		x.Status = answer.StatusCode
@@ -96,11 +179,10 @@ func (w *Wire) Do(ctx context.Context, c Call) (*http.Response, []byte, *Exchang
 	switch {
 	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
 		x.Fault = "not sent: the last calls had no answer"
-		return nil, nil, x, fmt.Errorf("%w: %d calls in a row had no answer, tried again within %s", ErrNotSent, tripAfter, restFor)
+		return fmt.Errorf("%w: %d calls in a row had no answer, tried again within %s", ErrNotSent, tripAfter, restFor)
 	case err != nil:
-		x.Fault = err.Error()
-		return nil, nil, x, fmt.Errorf("%w: %w", ErrNoAnswer, err)
+		x.Fault = c.Mask(err.Error())
+		return fmt.Errorf("%w: %w", ErrNoAnswer, err)
 	}
-	x.Response = c.Mask(string(bytes.ToValidUTF8(body, []byte("?"))))
-	return answer, body, x, nil
+	return nil
 }
