@@ -2,6 +2,7 @@ package payout
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -133,7 +134,9 @@ func numbersOf(list []Payout) []string {
 // transaction with their entries, then the bank is called, once.
 func (s *sending) message(ctx context.Context, bank channels.BankGateway, list []Payout) (sent int, err error) {
 	cmd := sendCommand{numbers: numbersOf(list), now: s.now, key: s.mark}
-	cmd.batch = numberOf("BT", ledger.DayOf(s.now), append([]string{s.now.Format(time.RFC3339Nano)}, cmd.numbers...)...)
+	// The batch is this sender's alone: of several that saw the same payouts only
+	// the one whose batch they carry calls the bank.
+	cmd.batch = numberOf("BT", ledger.DayOf(s.now), rand.Text())
 	out, err := ledger.Submit(ctx, s.Committer, sendVerb, ledger.Request{}, cmd)
 	if err := errors.Join(err, out.Err); err != nil {
 		return 0, err
