@@ -180,8 +180,7 @@ func (p *Payout) givenBack(ctx context.Context, b *ledger.Batch, d *clearing.Dir
 		return ErrLine.Because("state", "payout %s arrived with %s and line %s gives it back: find out why", p.Number, p.ArrivedRef, l.BankRef)
 	}
 	if p.Kind == Hospital {
-		_, err = p.post(b, d, l.Day, "J37", "J38")
-		p.Frozen = true
+		err = p.freeze(ctx, b, d, l.Day, "J37", "J38")
 	} else {
 		err = errors.Join(p.takeBack(ctx, b, l.Day, p.lineEntry, p.sentEntry), p.reroute(ctx, b, true))
 	}

@@ -90,10 +90,25 @@ func (p *Payout) fail(ctx context.Context, b *ledger.Batch, d *clearing.Director
 	case p.Kind != Hospital:
 		err = errors.Join(p.takeBack(ctx, b, day, p.sentEntry), p.reroute(ctx, b, true))
 	case frozen:
-		_, err = p.post(b, d, day, "J36", "J31")
-		p.Frozen = true
+		err = p.freeze(ctx, b, d, day, "J36", "J31")
 	default:
 		_, err = p.post(b, d, day, "J36")
 	}
+	return err
+}
+
+// freeze posts what came back into FROZEN, where it stays until the account of the
+// payee is changed (then J32); where it was changed already nothing is left to
+// wait for.
+func (p *Payout) freeze(ctx context.Context, b *ledger.Batch, d *clearing.Directory, day ledger.Day, journals ...string) error {
+	payee, err := payeesWhere(ctx, b.Tx(), `id = $1 AND state = 'REPLACED'`, p.Payee)
+	if err != nil {
+		return err
+	}
+	p.Frozen = len(payee) == 0
+	if !p.Frozen {
+		journals = append(journals, "J32")
+	}
+	_, err = p.post(b, d, day, journals...)
 	return err
 }
