@@ -217,7 +217,7 @@ func (p *Payout) take(ctx context.Context, b *ledger.Batch, d *clearing.Director
 		p.suspend(b)
 	}
 	if to != p.State && (to == Succeeded || to == Approved) {
-		p.tries = 0
+		p.tries, p.Reason = 0, channels.Reason{}
 	}
 	was := p.State
 	p.turn(to, h.now)

@@ -295,7 +295,7 @@ func (p *Payout) send(ctx context.Context, b *ledger.Batch, d *clearing.Director
 		return err
 	}
 	p.charged, p.Held, p.Batch, p.SentAt, p.tries, p.bankRefused = true, "", c.batch, c.now, 0, false
-	p.NextAt = c.now.Add(firstQuery)
+	p.NextAt, p.Reason = c.now.Add(firstQuery), channels.Reason{}
 	p.turn(Sending, c.now)
 	return nil
 }
