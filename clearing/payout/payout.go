@@ -148,6 +148,7 @@ var (
 	ErrPayee         = ledger.Refusal{Code: "PAYEE_NOT_ALLOWED"} // not on the white-list, suspended or replaced
 	ErrPayeeHeld     = ledger.Refusal{Code: "PAYEE_HELD"}        // new or changed within the hold
 	ErrOwed          = ledger.Refusal{Code: "NOT_OWED"}          // the books owe less
+	ErrCustody       = ledger.Refusal{Code: "CUSTODY_SHORT"}     // custody holds less of this hospital
 	ErrState         = ledger.Refusal{Code: "PAYOUT_STATE"}      // its state does not allow it
 	ErrPaused        = ledger.Refusal{Code: "PAYOUTS_PAUSED"}    //
 	ErrLine          = ledger.Refusal{Code: "LINE_DOES_NOT_FIT"} // a line of the bank that the payout cannot explain
@@ -177,7 +178,10 @@ const (
 	payeeHold   = 24 * time.Hour   // a new or changed account is not paid before
 	absentAfter = 15 * time.Minute // spec/channels.md F.4
 	firstQuery  = 10 * time.Second
-	perMessage  = 30 // transfers in one message, which the bank answers one by one (spec/channels.md F.2)
+	// When the balance is looked at again, the bank's and custody's of a hospital.
+	balanceAgain = 30 * time.Minute
+	custodyAgain = 30 * time.Minute
+	perMessage   = 30 // transfers in one message, which the bank answers one by one (spec/channels.md F.2)
 )
 
 // purposes are the texts that a payee reads on the statement, by kind: from a

@@ -50,7 +50,7 @@ func TestWhatMayNotBeAskedForIsRefusedWithTheRule(t *testing.T) {
 		"another's account":     {with("HOSPITAL", func(r *payout.Request) { r.From = "6801" }), payout.ErrRequest, `"6801" cannot pay a HOSPITAL payout of hospital H2`},
 		"nothing":               {with("HOSPITAL", func(r *payout.Request) { r.Amount = 0 }), payout.ErrRequest, "must be above zero"},
 		"unknown payee":         {with("HOSPITAL", func(r *payout.Request) { r.Payee = "PE1" }), payout.ErrPayee, `"PE1" is no approved HOSPITAL payee of hospital H2`},
-		"custody too small":     {with("RECHARGE B", func(r *payout.Request) { r.Amount = 100001 }), payout.ErrOwed, "8801 holds 1000.00 of hospital H2"},
+		"custody too small":     {with("RECHARGE B", func(r *payout.Request) { r.Amount = 100001 }), payout.ErrCustody, "8801 holds 1000.00 of hospital H2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := h.Request(t.Context(), "api", h.key(), wang, c.r)
@@ -472,4 +472,34 @@ func TestAMissingReceiptIsListedTheDayAfter(t *testing.T) {
 	if got := h.get(p.Number); !got.NextAt.IsZero() {
 		t.Errorf("it is looked at again %s", got.NextAt)
 	}
+}
+
+// Prohibition 4: one hospital is not paid out of another's money, although custody
+// keeps both on one account.
+func TestCustodyPaysAHospitalNoMoreThanItHoldsOfIt(t *testing.T) {
+	h := open(t)
+	one, two := requests["RECHARGE B"], requests["HOSPITAL"]
+	one.Amount, two.Amount = 60000, 50000
+	p, q := h.request(one), h.request(two)
+	again := one
+	again.Amount = 30000
+	s := h.request(again)
+	h.approve(p, q, s)
+	if sum, err := h.Send(t.Context(), h.clock()); err != nil || len(h.bank.sent) >= 3 {
+		t.Errorf("%+v, %v; sent %v", sum, err, h.bank.sent)
+	}
+	var out ledger.Money
+	for _, tr := range h.bank.sent {
+		out += tr.Amount
+	}
+	held := 0
+	for _, number := range []string{p.Number, q.Number, s.Number} {
+		if got := h.get(number); strings.Contains(got.Held, "of hospital H2 that is not on its way out") && got.NextAt.Equal(h.clock().Add(30*time.Minute)) {
+			held++
+		}
+	}
+	if out > 100000 || held+len(h.bank.sent) != 3 || held == 0 {
+		t.Errorf("%s left of 1000.00, %d held, %d sent", out, held, len(h.bank.sent))
+	}
+	h.verify()
 }

@@ -297,6 +297,9 @@ func (d *desk) owed(ctx context.Context, p *Payout) error {
 			return waitsAlready(p, before[0].Number)
 		}
 	}
+	if p.Kind == Recharge {
+		return p.ownMoney(ctx, d.b.Tx(), d.Directory, 0)
+	}
 	return p.stillOwed(ctx, d.b.Tx(), d.Directory)
 }
 
@@ -316,8 +319,6 @@ func (p *Payout) stillOwed(ctx context.Context, tx pgx.Tx, d *clearing.Directory
 	case ReroutedRefund:
 		m, _ := d.Merchant(p.Channel, p.MerchantNo)
 		owes = []ledger.Account{clearing.RefundOwed(m), clearing.RefundTaken(m)}
-	case Recharge:
-		return p.ownMoney(ctx, tx, d)
 	}
 	var left ledger.Money
 	for _, account := range owes {
@@ -339,14 +340,16 @@ func (p *Payout) stillOwed(ctx context.Context, tx pgx.Tx, d *clearing.Directory
 	return nil
 }
 
-// ownMoney: in mode B a recharge takes at most the same hospital's money
-// (spec J50a): what custody holds of it, less what is on its way out.
-func (p *Payout) ownMoney(ctx context.Context, tx pgx.Tx, d *clearing.Directory) error {
+// ownMoney: from a custody account a hospital's payouts take at most what custody
+// holds of that hospital (spec 3.1, prohibition 4; J50a), less what is on its way
+// out and what leaves in the same batch. 2208 has what was sent; a recharge posts
+// with its bank line and is counted by its row.
+func (p *Payout) ownMoney(ctx context.Context, tx pgx.Tx, d *clearing.Directory, leaving ledger.Money) error {
 	bank, ok := d.Bank(p.Hospital, p.From)
-	if p.Mode != clearing.ModeB || !ok {
+	if !ok || bank.Role != clearing.Custody {
 		return nil
 	}
-	var left ledger.Money
+	left := -leaving
 	for account, sign := range map[ledger.Account]ledger.Money{clearing.BankMoney(bank): 1, clearing.BankPayment(bank): -1} {
 		balance, err := ledger.BalanceAt(ctx, tx, account.ID(), ledger.AsOf{})
 		if err != nil {
@@ -354,16 +357,19 @@ func (p *Payout) ownMoney(ctx context.Context, tx pgx.Tx, d *clearing.Directory)
 		}
 		left += sign * balance.Balance()
 	}
-	flying, err := payoutsWhere(ctx, tx, `p.hospital = $1 AND p.kind = 'RECHARGE' AND p.charged AND p.debit_ref = '' AND p.state <> 'REJECTED' AND p.number <> $2`,
-		p.Hospital, p.Number)
+	recharges, err := payoutsWhere(ctx, tx, `p.hospital = $1 AND p.from_account = $2 AND p.kind = 'RECHARGE' AND p.charged AND p.debit_ref = '' AND p.state <> 'REJECTED' AND p.number <> $3`,
+		p.Hospital, p.From, p.Number)
 	if err != nil {
 		return err
 	}
-	for i := range flying {
-		left -= flying[i].Amount
+	for i := range recharges {
+		left -= recharges[i].Amount
+	}
+	if p.charged && p.Kind != Recharge {
+		left += p.Amount // its own, which is sent again
 	}
 	if left < p.Amount {
-		return ErrOwed.Because("amount", "%s holds %s of hospital %s that is not on its way, %s is asked", p.From, left, p.Hospital, p.Amount)
+		return ErrCustody.Because("amount", "%s holds %s of hospital %s that is not on its way out, %s is asked", p.From, left, p.Hospital, p.Amount)
 	}
 	return nil
 }

@@ -90,7 +90,7 @@ func (s *sending) account(ctx context.Context, account string, due []Payout) (se
 	if err != nil {
 		return 0, err
 	}
-	later := w.next(s.now.Add(30*time.Minute), s.directory.Calendar)
+	later := w.next(s.now.Add(balanceAgain), s.directory.Calendar)
 	_, left, err := bank.Balance(ctx, account)
 	if err != nil {
 		return 0, errors.Join(err, s.hold(ctx, due, later, fmt.Sprintf("the balance of account %s could not be asked; tried again %s", account, beijing(later))))
@@ -222,20 +222,26 @@ var sendVerb = &ledger.Verb[sendCommand]{Name: "payout.send", Run: func(ctx cont
 	if err != nil {
 		return b.Fail(err)
 	}
-	taken := map[string]bool{}
+	round := &leaving{taken: map[string]bool{}, fen: map[[2]string]ledger.Money{}}
 	for i := range cmds {
 		if on != nil {
 			outcomes[i].Err = on.refusal()
 			continue
 		}
-		if err := cmds[i].run(ctx, b, directory, taken); err != nil {
+		if err := cmds[i].run(ctx, b, directory, round); err != nil {
 			return b.Fail(err)
 		}
 	}
 	return outcomes
 }}
 
-func (c *sendCommand) run(ctx context.Context, b *ledger.Batch, d *clearing.Directory, taken map[string]bool) error {
+// leaving is what a batch has decided to send: the books do not show it yet.
+type leaving struct {
+	taken map[string]bool            // by number
+	fen   map[[2]string]ledger.Money // by hospital and account
+}
+
+func (c *sendCommand) run(ctx context.Context, b *ledger.Batch, d *clearing.Directory, round *leaving) error {
 	list, err := payoutsWhere(ctx, b.Tx(), `p.number = ANY($1::TEXT[]) AND p.state = 'APPROVED'`, c.numbers)
 	if err != nil {
 		return err
@@ -250,15 +256,15 @@ func (c *sendCommand) run(ctx context.Context, b *ledger.Batch, d *clearing.Dire
 		return err
 	}
 	for _, p := range all {
-		if taken[p.Number] || p.NextAt.IsZero() || p.NextAt.After(c.now) {
+		if round.taken[p.Number] || p.NextAt.IsZero() || p.NextAt.After(c.now) {
 			continue
 		}
-		taken[p.Number] = true
+		round.taken[p.Number] = true
 		if c.held != "" {
 			p.Held, p.NextAt, p.changed = c.held, c.until, true
 			continue
 		}
-		if err := p.send(ctx, b, d, c, byID[p.Payee], who[p.Number]); err != nil {
+		if err := p.send(ctx, b, d, c, byID[p.Payee], who[p.Number], round); err != nil {
 			return err
 		}
 	}
@@ -268,13 +274,17 @@ func (c *sendCommand) run(ctx context.Context, b *ledger.Batch, d *clearing.Dire
 
 // send checks once more what was approved and posts what leaves. Whatever does
 // not hold any more is held for a person.
-func (p *Payout) send(ctx context.Context, b *ledger.Batch, d *clearing.Directory, c *sendCommand, payee Payee, who Patient) error {
+func (p *Payout) send(ctx context.Context, b *ledger.Batch, d *clearing.Directory, c *sendCommand, payee Payee, who Patient, round *leaving) error {
 	err := p.unedited(payee, who, c.key)
 	if errors.Is(err, ErrEdited) {
 		note(b, "payout.sending_refused", p.Number, "", err.Error())
 	}
 	if err == nil && p.Kind != ReroutedRefund {
 		err = payee.usable(c.now)
+	}
+	place := [2]string{p.Hospital, p.From}
+	if err == nil {
+		err = p.ownMoney(ctx, b.Tx(), d, round.fen[place])
 	}
 	if err == nil && !p.charged {
 		if err = p.stillOwed(ctx, b.Tx(), d); err == nil && sentBy[p.Kind] != "" {
@@ -287,12 +297,18 @@ func (p *Payout) send(ctx context.Context, b *ledger.Batch, d *clearing.Director
 	switch {
 	case errors.As(err, &refusal):
 		p.Held, p.NextAt, p.changed = refusal.Error(), time.Time{}, true
-		if errors.Is(err, ErrPayeeHeld) {
+		switch {
+		case errors.Is(err, ErrPayeeHeld):
 			p.NextAt = payee.UsableFrom
+		case errors.Is(err, ErrCustody):
+			p.NextAt = c.now.Add(custodyAgain)
 		}
 		return nil
 	case err != nil:
 		return err
+	}
+	if !p.charged || p.Kind == Recharge {
+		round.fen[place] += p.Amount
 	}
 	p.charged, p.Held, p.Batch, p.SentAt, p.tries, p.bankRefused = true, "", c.batch, c.now, 0, false
 	p.NextAt, p.Reason = c.now.Add(firstQuery), channels.Reason{}
