@@ -196,7 +196,7 @@ func updatePayments(b *ledger.Batch, states map[paymentKey]*paymentState) {
 	}
 	b.ExecRows(int64(len(orders)), `
 		UPDATE payments AS p
-		SET refunded_fen = given.refunded, refunded_settle_fen = given.settled, fee_returned_fen = given.fee
+		SET refunded_fen = given.refunded, refunded_settle_fen = given.settled, fee_returned_fen = given.fee, version = version + 1
 		FROM unnest($1::text[], $2::text[], $3::int8[], $4::int8[], $5::int8[], $6::int8[])
 			AS given(hospital, order_no, was, refunded, settled, fee)
 		WHERE p.hospital = given.hospital AND p.order_no = given.order_no AND p.refunded_fen = given.was`,

@@ -192,7 +192,8 @@ func (k *desk) pay(n NewPayment) *Payment {
 	return p
 }
 
-func (k *desk) balances(want map[string]ledger.Money) {
+// trial is the trial balance without zeros, by code.
+func (k *desk) trial() map[string]ledger.Money {
 	k.t.Helper()
 	got := map[string]ledger.Money{}
 	err := k.DB.ReadTx(k.t.Context(), func(ctx context.Context, tx pgx.Tx) error {
@@ -208,6 +209,12 @@ func (k *desk) balances(want map[string]ledger.Money) {
 	if err != nil {
 		k.t.Fatal(err)
 	}
+	return got
+}
+
+func (k *desk) balances(want map[string]ledger.Money) {
+	k.t.Helper()
+	got := k.trial()
 	for code, balance := range want {
 		if got[code] != balance {
 			k.t.Errorf("%s is %s, want %s", code, got[code], balance)

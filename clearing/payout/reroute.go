@@ -70,7 +70,7 @@ func (p *Payout) reroute(ctx context.Context, b *ledger.Batch, back bool) error 
 	b.ExecRows(1, `UPDATE refunds SET status = $4, version = version + 1 WHERE hospital = $1 AND kind = 'REFUND' AND refund_no = $2 AND status = $3 AND next_no = ''`,
 		p.Hospital, r.no, from, to)
 	if r.payment != "" {
-		b.ExecRows(1, `UPDATE payments SET refunded_fen = refunded_fen + $3, requested_fen = requested_fen - $3,
+		b.ExecRows(1, `UPDATE payments SET refunded_fen = refunded_fen + $3, requested_fen = requested_fen - $3, version = version + 1,
 			live = live AND refunded_fen + $3 < amount_fen WHERE hospital = $1 AND order_no = $2`, p.Hospital, r.payment, change)
 	}
 	return nil
