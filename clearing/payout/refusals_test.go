@@ -503,3 +503,60 @@ func TestCustodyPaysAHospitalNoMoreThanItHoldsOfIt(t *testing.T) {
 	}
 	h.verify()
 }
+
+// closedRefund is refund R1 as clearing/pay leaves it when the channel closed it:
+// the debt stands in 2205 and nothing at the channel pays it.
+func (h *house) closedRefund(status string) {
+	h.t.Helper()
+	h.edit(`INSERT INTO payments (hospital, order_no, channel, merchant_no, trade_no, amount_fen, settle_fen, fee_fen, occurred_at, status, bill_no, biz_type,
+			terminal, patient_ref, fund_day, digest, live, requested_fen, posted)
+		VALUES ('H1', 'P1', 'WECHAT', 'W1', 'T1', 12000, 12000, 0, $1, 'SUCCESS', 'B1', '', '', '', 20260915, 0, TRUE, 12000, TRUE)`, tuesday)
+	h.edit(`INSERT INTO refunds (hospital, kind, refund_no, order_no, payment_no, channel, merchant_no, trade_no, amount_fen, settle_fen, fee_fen, occurred_at, status,
+			bill_no, biz_type, terminal, patient_ref, fund_day, digest, debt_no, owed_fen, owed_day, debit)
+		VALUES ('H1', 'REFUND', 'R1', 'P1', 'P1', 'WECHAT', 'W1', 'T1', 12000, 0, 0, $1, $2, 'B1', '', '', '', 20260915, 0, 'R1', 12000, 20260915, 'J18')`, tuesday, status)
+}
+
+func (h *house) refundIs(status string, refunded, requested int) {
+	h.t.Helper()
+	if n := count(h.DB, h.t, `SELECT count(*) FROM refunds AS r JOIN payments AS p ON p.hospital = r.hospital AND p.order_no = r.payment_no
+		WHERE r.status = $1 AND p.refunded_fen = $2 AND p.requested_fen = $3`, status, refunded, requested); n != 1 {
+		h.t.Errorf("the refund is not %s with %d refunded and %d asked for", status, refunded, requested)
+	}
+}
+
+// J39, L15, L16: the channel's refund ends when the bank pays, and is owed again
+// when the bank gives the money back.
+func TestARefundByAnotherRouteEndsTheRefundOfTheChannel(t *testing.T) {
+	h := open(t)
+	h.closedRefund("CLOSED")
+	less := requests["REROUTED_REFUND A"]
+	less.Amount--
+	_, err := h.Request(t.Context(), "api", h.key(), wang, less)
+	h.refused(err, payout.ErrOwed, "refund R1 owes 120.00: a refund by another route pays all of it, 119.99 is asked")
+	p := h.request(requests["REROUTED_REFUND A"])
+	h.approve(p)
+	h.refundIs("CLOSED", 0, 12000)
+	h.send(1, 0)
+	h.refundIs("REROUTED", 12000, 0)
+	h.verify()
+	h.debit(p)
+	h.back(p)
+	h.refundIs("CLOSED", 0, 12000)
+	h.verify()
+	h.request(requests["REROUTED_REFUND A"])
+}
+
+func TestARefundThatTheChannelMayStillPayIsNotPaidByTheBank(t *testing.T) {
+	h := open(t)
+	h.closedRefund("OWED")
+	_, err := h.Request(t.Context(), "api", h.key(), wang, requests["REROUTED_REFUND A"])
+	h.refused(err, payout.ErrOwed, "refund R1 is OWED: the channel may still pay it")
+	h.edit(`UPDATE refunds SET status = 'CLOSED'`)
+	p := h.request(requests["REROUTED_REFUND A"])
+	h.approve(p)
+	h.edit(`UPDATE refunds SET status = 'OWED'`) // another number goes on with the debt meanwhile
+	h.send(0, 1)
+	if got := h.is(p.Number, payout.Approved); !strings.Contains(got.Held, "the channel may still pay it") {
+		t.Errorf("held %q", got.Held)
+	}
+}
