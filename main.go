@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -32,6 +33,7 @@ CLEARWARD_KEY, CLEARWARD_LOG (debug, info, warn, error). Exit code 1: refused or
 // commands is the command line.
 type commands struct {
 	Setup     setupCommand     `cmd:"" help:"Store regions, hospitals, merchant numbers, fees, bank accounts and opening balances. Again changes nothing."`
+	Factor    factorCommands   `cmd:"" help:"Give a person the second factor that approvals ask for, or end it."`
 	Key       keyCommands      `cmd:"" help:"Make, list and revoke the keys of people and programs."`
 	Import    importCommand    `cmd:"" help:"Post a business app's payments, refunds and reversals. Twice is once."`
 	Feed      feedCommands     `cmd:"" help:"Send files of HIS, the channels and the bank; a file is taken whole or refused whole."`
@@ -182,6 +184,31 @@ func (c *keyCommands) Run(p *program, asked *kong.Context) error {
 		}
 		fmt.Fprintln(p.out, key)
 		fmt.Fprintln(p.log, "This key is shown once. Keep it, and give it by --key or CLEARWARD_KEY.")
+		return nil
+	})
+}
+
+type factorCommands struct {
+	Enrol struct {
+		Person string `arg:"" help:"Who, as on the key."`
+	} `cmd:"" help:"Make a second factor; the URL for an authenticator app is shown once."`
+	Revoke struct {
+		Person string `arg:"" help:"Who, as on the key."`
+	} `cmd:"" help:"End the second factor of a person, who may then be given another."`
+}
+
+// Run implements the commands.
+func (c *factorCommands) Run(p *program, asked *kong.Context) error {
+	return p.do(func(s *api.Server) error {
+		if strings.HasPrefix(asked.Command(), "factor revoke") {
+			return s.RevokeFactor(p.ctx, c.Revoke.Person)
+		}
+		address, err := s.EnrolFactor(p.ctx, c.Enrol.Person)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(p.out, address)
+		fmt.Fprintln(p.log, "This is shown once. Put it into an authenticator app.")
 		return nil
 	})
 }

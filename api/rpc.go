@@ -17,11 +17,13 @@ import (
 	"github.com/clearward/clearward/api/jobs"
 	"github.com/clearward/clearward/api/sdk"
 	"github.com/clearward/clearward/clearing"
+	"github.com/clearward/clearward/clearing/payout"
 	"github.com/clearward/clearward/ledger"
 	"github.com/clearward/clearward/ledger/db"
 	errorv1 "github.com/clearward/clearward/proto/clearward/error/v1"
 	"github.com/clearward/clearward/proto/clearward/jobs/v1/jobsv1connect"
 	"github.com/clearward/clearward/proto/clearward/ledger/v1/ledgerv1connect"
+	"github.com/clearward/clearward/proto/clearward/payout/v1/payoutv1connect"
 	"github.com/clearward/clearward/proto/clearward/recon/v1/reconv1connect"
 	"github.com/clearward/clearward/recon"
 )
@@ -54,6 +56,17 @@ var procedures = map[string]auth.Action{
 	reconv1connect.ReconServiceApproveResolutionProcedure: auth.CaseApprove,
 	reconv1connect.ReconServiceRejectResolutionProcedure:  auth.CaseReject,
 	reconv1connect.ReconServiceDownloadDailyProcedure:     auth.DailyRead,
+	payoutv1connect.PayoutServiceRequestPayoutProcedure:   auth.PayoutRequest,
+	payoutv1connect.PayoutServiceGetPayoutProcedure:       auth.PayoutRead,
+	payoutv1connect.PayoutServiceListPayoutsProcedure:     auth.PayoutRead,
+	payoutv1connect.PayoutServiceApprovePayoutsProcedure:  auth.PayoutApprove,
+	payoutv1connect.PayoutServiceRefusePayoutProcedure:    auth.PayoutRefuse,
+	payoutv1connect.PayoutServicePausePayoutsProcedure:    auth.PayoutPause,
+	payoutv1connect.PayoutServiceResumePayoutsProcedure:   auth.PayoutResume,
+	payoutv1connect.PayoutServiceProposePayeeProcedure:    auth.PayeePropose,
+	payoutv1connect.PayoutServiceListPayeesProcedure:      auth.PayoutRead,
+	payoutv1connect.PayoutServiceApprovePayeeProcedure:    auth.PayeeApprove,
+	payoutv1connect.PayoutServiceRefusePayeeProcedure:     auth.PayeeApprove,
 	jobsv1connect.JobServiceListJobsProcedure:             auth.JobRead,
 	jobsv1connect.JobServiceListRunsProcedure:             auth.JobRead,
 	jobsv1connect.JobServicePauseJobProcedure:             auth.JobManage,
@@ -70,8 +83,9 @@ func (s *Server) services(mux *http.ServeMux) {
 	mux.Handle("/", s.identified(calls))
 	calls.Handle(ledgerv1connect.NewLedgerServiceHandler(ledgerService{s}, options...))
 	calls.Handle(reconv1connect.NewReconServiceHandler(reconService{s}, options...))
+	calls.Handle(payoutv1connect.NewPayoutServiceHandler(payoutService{s}, options...))
 	calls.Handle(jobsv1connect.NewJobServiceHandler(jobService{s}, options...))
-	reflector := grpcreflect.NewStaticReflector(ledgerv1connect.LedgerServiceName, reconv1connect.ReconServiceName, jobsv1connect.JobServiceName)
+	reflector := grpcreflect.NewStaticReflector(ledgerv1connect.LedgerServiceName, reconv1connect.ReconServiceName, jobsv1connect.JobServiceName, payoutv1connect.PayoutServiceName)
 	calls.Handle(grpcreflect.NewHandlerV1(reflector, options...))
 	calls.Handle(grpcreflect.NewHandlerV1Alpha(reflector, options...))
 }
@@ -178,6 +192,15 @@ var errorCodes = []struct {
 	{auth.ErrClock, connect.CodeUnauthenticated, "CLOCK"},
 	{auth.ErrMustSign, connect.CodeUnauthenticated, "MUST_SIGN"},
 	{auth.ErrDenied, connect.CodePermissionDenied, "NOT_ALLOWED"},
+	{auth.ErrNoFactor, connect.CodePermissionDenied, "NO_FACTOR"},
+	{auth.ErrCode, connect.CodePermissionDenied, "CODE"},
+	{auth.ErrCodeUsed, connect.CodePermissionDenied, "CODE_USED"},
+	{auth.ErrFactorLocked, connect.CodePermissionDenied, "FACTOR_LOCKED"},
+	{payout.ErrSamePerson, connect.CodePermissionDenied, ""},
+	{payout.ErrLimit, connect.CodePermissionDenied, ""},
+	{payout.ErrUnknownPayout, connect.CodeNotFound, ""},
+	{payout.ErrRequest, connect.CodeInvalidArgument, ""},
+	{ErrNoMasterKey, connect.CodeFailedPrecondition, "NO_MASTER_KEY"},
 	{recon.ErrSamePerson, connect.CodePermissionDenied, ""},
 	{recon.ErrCaseUnknown, connect.CodeNotFound, ""},
 	{ledger.ErrKeyConflict, connect.CodeAlreadyExists, ""},

@@ -26,6 +26,7 @@ import (
 	"github.com/clearward/clearward/proto/clearward/jobs/v1/jobsv1connect"
 	ledgerv1 "github.com/clearward/clearward/proto/clearward/ledger/v1"
 	"github.com/clearward/clearward/proto/clearward/ledger/v1/ledgerv1connect"
+	payoutv1 "github.com/clearward/clearward/proto/clearward/payout/v1"
 	reconv1 "github.com/clearward/clearward/proto/clearward/recon/v1"
 	"github.com/clearward/clearward/proto/clearward/recon/v1/reconv1connect"
 )
@@ -90,6 +91,7 @@ func denied(t *testing.T, err error, code connect.Code, name, says string) {
 func everyProcedure() (all []string) {
 	for _, file := range []protoreflect.FileDescriptor{
 		ledgerv1.File_clearward_ledger_v1_ledger_proto, reconv1.File_clearward_recon_v1_recon_proto, jobsv1.File_clearward_jobs_v1_jobs_proto,
+		payoutv1.File_clearward_payout_v1_payout_proto,
 	} {
 		for i := range file.Services().Len() {
 			service := file.Services().Get(i)

@@ -33,13 +33,14 @@ type Config struct {
 	Local  local.Config
 	Now    func() time.Time // nil: the clock of the machine
 	Log    *slog.Logger     // nil: silent
+	Master string           // reference of the master key (channels.Secret); "": a file of the data directory
 	Topics string           // stands before every topic, where several programs share a broker
 }
 
 // FromEnv reads the environment. Unless it is asked for more (CLEARWARD_LOG),
 // the log tells only what goes wrong: a command prints what a person wants.
 func FromEnv(getenv func(string) string, log io.Writer) (Config, error) {
-	c := Config{Local: local.FromEnv()}
+	c := Config{Master: getenv("CLEARWARD_MASTER_KEY"), Local: local.FromEnv()}
 	level := slog.LevelWarn
 	if text := getenv("CLEARWARD_LOG"); text != "" {
 		if err := level.UnmarshalText([]byte(text)); err != nil {
@@ -61,6 +62,7 @@ type Server struct {
 	Kafka  feed.Kafka
 
 	stack     *local.Stack
+	masterRef string
 	now       func() time.Time
 	log       *slog.Logger
 	committer *ledger.Committer
@@ -80,7 +82,7 @@ func Open(ctx context.Context, c Config) (s *Server, err error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s = &Server{now: c.Now, log: c.Log}
+	s = &Server{masterRef: c.Master, now: c.Now, log: c.Log}
 	defer func() {
 		if err != nil {
 			s, err = nil, errors.Join(err, s.Close())

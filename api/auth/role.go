@@ -49,20 +49,33 @@ const (
 	JobManage   Action = "job.manage" // pausing, resuming and running jobs again
 	DailyRead   Action = "daily.read" // the standard bill files of hospitals
 	CashWrite   Action = "cash.write" // what a window did with cash
-	APIRead     Action = "api.read"   // which calls there are
+
+	PayoutRead    Action = "payout.read"
+	PayoutRequest Action = "payout.request"
+	PayoutApprove Action = "payout.approve"
+	PayoutRefuse  Action = "payout.refuse" // a checker says no, or the maker takes it back
+	PayoutPause   Action = "payout.pause"  // one press stops all
+	PayoutResume  Action = "payout.resume" // takes two
+	PayeePropose  Action = "payee.propose"
+	PayeeApprove  Action = "payee.approve" // and refuse
+
+	APIRead Action = "api.read" // which calls there are
 )
+
+// decisions take a person, whatever role a program's row would carry.
+var decisions = []Action{CaseApprove, CaseReject, PayoutApprove, PayoutRefuse, PayoutResume, PayeeApprove}
 
 // allowed is the whole of what anybody may do: what is not here is denied.
 var allowed = map[Role][]Action{
-	Accountant:  {CaseRead, CaseNote, CaseAssign, CasePropose, ReconRun, AuditRead, JobRead, DailyRead, APIRead},
-	FinanceHead: {CaseRead, CaseNote, CaseApprove, CaseReject, AuditRead, JobRead, DailyRead, APIRead},
+	Accountant:  {PayoutRead, CaseRead, CaseNote, CaseAssign, CasePropose, ReconRun, AuditRead, JobRead, DailyRead, APIRead},
+	FinanceHead: {PayoutRead, PayoutApprove, PayoutRefuse, PayoutPause, PayoutResume, PayeeApprove, CaseRead, CaseNote, CaseApprove, CaseReject, AuditRead, JobRead, DailyRead, APIRead},
 	Cashier:     {CaseRead, CaseNote, CashWrite, APIRead},
-	Treasurer:   {CaseRead, APIRead},
+	Treasurer:   {PayoutRead, PayoutRequest, PayoutRefuse, PayoutPause, PayoutResume, CaseRead, APIRead},
 	Insurance:   {CaseRead, CaseNote, APIRead},
 	IT:          {CaseRead, CaseNote, FeedWrite, JobRead, JobManage, APIRead},
-	Operator:    {CaseRead, CaseNote, FeedWrite, ImportWrite, ReconRun, SetupWrite, JobRead, JobManage, DailyRead, APIRead},
+	Operator:    {PayoutRead, PayoutPause, PayeePropose, CaseRead, CaseNote, FeedWrite, ImportWrite, ReconRun, SetupWrite, JobRead, JobManage, DailyRead, APIRead},
 	Supplier:    {},
-	Auditor:     {CaseRead, AuditRead, JobRead, DailyRead, APIRead},
+	Auditor:     {PayoutRead, CaseRead, AuditRead, JobRead, DailyRead, APIRead},
 	Admin:       {KeyNew, APIRead},
 	Service:     {FeedWrite, ImportWrite, ReconRun, DailyRead, CashWrite, APIRead},
 }
@@ -103,7 +116,7 @@ var ErrDenied = errors.New("not allowed")
 // Allow says whether the caller may do this. Everything that the table does not
 // name is denied, an action nobody has heard of too.
 func Allow(p Principal, action Action) error {
-	if p.Kind != Person && (action == CaseApprove || action == CaseReject) {
+	if p.Kind != Person && slices.Contains(decisions, action) {
 		return fmt.Errorf("%w: %s: a program cannot approve or reject, that takes a person", ErrDenied, action)
 	}
 	if !slices.Contains(allowed[p.Role], action) {
