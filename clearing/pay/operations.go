@@ -37,7 +37,7 @@ type Operation struct {
 // refund (B03). What comes before differs.
 var moneySteps = []Operation{
 	{"PAY", ByPlatform, "FAILED or CLOSED: nothing was taken, a new payment may be made; UNKNOWN: query, reverse, never charge again"},
-	{"NOTIFY", ByPlatform, "the app is told again by plan; it may ask"},
+	{"TELL_APP", ByPlatform, "the app is told again by plan; it may ask"},
 	{"HIS_ACKNOWLEDGE", ByHISCalls, "WAIT: told again by plan, never lost; REFUSED: a refund is offered and needs two people"},
 	{"HIS_CANCEL", ByHISCalls, "refused: no refund leaves; no answer: asked again with the same key"},
 	{"REFUND", ByPlatform, "OWED: sent again under the same number; CLOSED: a new number pays the same debt"},
