@@ -1,4 +1,7 @@
-// Package wechat reads the bills of WeChat Pay: the trade bill (交易账单) in
+// Package wechat is WeChat Pay: the client over V2 (XML, NewV2) and v3 (JSON,
+// NewV3), the signatures of both, and the readers of its bills.
+//
+// It reads the bills of WeChat Pay: the trade bill (交易账单) in
 // every layout that merchants still get, and the fund bill (资金账单). Both are
 // read row by row in bounded memory and checked as a whole: a bill is good or it
 // is refused.
