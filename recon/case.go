@@ -264,7 +264,7 @@ func (d *decision) propose(b *ledger.Batch, c *Case) error {
 			strings.Join(resolutionsOf(c), ", "))
 	}
 	if r := resolutions[d.Resolution]; r.detail != "" && d.Detail == "" {
-		return ErrResolution.Because("detail", "%s needs %s", d.Resolution, r.detail)
+		return ErrResolution.Because("detail", "%s needs %s", d.Resolution, detailWords(r.detail, "en"))
 	}
 	d.Reason = strings.TrimSpace(d.Detail + " " + d.Reason)
 	d.write(b, c, CaseProposed, d.Who, "")

@@ -505,7 +505,7 @@ func (h *hospitalRun) listNetZero(leg *Leg) {
 		return
 	}
 	item := leg.item()
-	item.Note = join(item.Note, "payer "+leg.platform.Patient+", terminal "+leg.platform.Terminal)
+	item.Note = join(item.Note, note(notePaidBy, leg.platform.Patient, leg.platform.Terminal))
 	h.zeroes = append(h.zeroes, item)
 }
 

@@ -39,8 +39,8 @@ func acrossHospitals(runs []*hospitalRun) {
 			home.inCustody = leg.inCustody
 			home.caseOf = home.rowKey().caseID()
 			leg.caseOf = home.caseOf
-			home.Note = "money is at " + leg.Hospital + " " + leg.MerchantNo
-			leg.Note = "belongs to " + home.Hospital + " " + home.MerchantNo
+			home.Note = note(noteMoneyAt, leg.Hospital+" "+leg.MerchantNo)
+			leg.Note = note(noteBelongsTo, home.Hospital+" "+home.MerchantNo)
 		}
 	}
 }

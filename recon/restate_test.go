@@ -253,7 +253,7 @@ func TestIdentified(t *testing.T) {
 	h.verify()
 	h.casesCarry(first.Day, next.Day)
 	c, settlement := h.caseOf(next.Day, recon.BankUnidentified, ""), "stl_"+first.Day.Compact()+"_"+short.MerchantNo
-	if c.Note != "suggested: "+settlement {
+	if recon.NoteWords(c.Note, "en") != "suggested: "+settlement {
 		t.Errorf("the case says %q", c.Note)
 	}
 	loose := c.ID

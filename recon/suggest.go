@@ -250,7 +250,7 @@ func (c component) settle(gone map[*Leg]bool) {
 		host.say(HIS, h.row.Amount)
 	}
 	if len(c.legs) == 1 && len(c.halves) == 1 {
-		host.Code, host.Note = I7, "suggested: "+rows[0]
+		host.Code, host.Note = I7, note(noteSuggested, rows[0])
 		if c.halves[0].loose == nil {
 			host.Code = I8
 		}
@@ -268,5 +268,5 @@ func (c component) settle(gone map[*Leg]bool) {
 		rows = append(rows, strings.TrimSpace(leg.OrderNo+" "+leg.RefundNo))
 	}
 	slices.Sort(rows)
-	host.Code, host.Note = F12, "candidates: "+strings.TrimSpace(host.OrderNo+" "+host.RefundNo)+", "+strings.Join(rows, ", ")
+	host.Code, host.Note = F12, note(noteCandidates, strings.TrimSpace(host.OrderNo+" "+host.RefundNo)+", "+strings.Join(rows, ", "))
 }
