@@ -49,7 +49,7 @@ func (b *bench) newCalling(ctx context.Context) (*calling, error) {
 	if err != nil {
 		return nil, err
 	}
-	door, err := listen(ctx, "127.0.0.1:0")
+	door, err := listen(ctx, ServeOptions{Listen: "127.0.0.1:0"})
 	if err != nil {
 		return nil, err
 	}
