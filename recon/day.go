@@ -372,6 +372,7 @@ func (h *hospitalRun) repeats(l *Line) bool {
 }
 
 func (h *hospitalRun) takeOrder(ctx context.Context, legs []*Leg, priors []*legRow) error {
+	legs = h.apart(legs, priors)
 	if err := h.adopt(ctx, legs, priors); err != nil {
 		return err
 	}

@@ -146,10 +146,11 @@ func (d *decision) entries(ctx context.Context, b *ledger.Batch, c *Case, open [
 	case c.Code == UnknownDebit && slices.Contains(journals, "E14"):
 		// The hospital has so much less to be released, and less money for it.
 		mv := move{m: m, proved: -total(open)}
-		if m.Mode == clearing.ModeA {
-			mv.arrived = mv.proved
+		if m.Mode == clearing.ModeB {
+			return out, []move{mv}, nil
 		}
-		return out, []move{mv}, nil
+		mv.arrived = mv.proved
+		return out, []move{mv}, d.hasArrived(ctx, b.Tx(), m, total(open))
 	case proved != 0:
 		return out, []move{{m: m, proved: proved}}, nil
 	}

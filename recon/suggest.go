@@ -46,7 +46,8 @@ func (o *Orphans) resolve(r *Rules, paidElsewhere func(leg *Leg) bool) []*Leg {
 func (o *Orphans) joinByTradeNo(r *Rules) {
 	byTrade := map[string]*Leg{}
 	for _, leg := range o.Legs {
-		if leg.bill == nil && leg.platform != nil && leg.platform.Status == channels.Success {
+		decided := leg.row != nil && leg.row.Decided
+		if leg.bill == nil && leg.platform != nil && leg.platform.Status == channels.Success && !decided {
 			if no := tradeKey(leg.platform); no != "" {
 				byTrade[no] = leg
 			}
