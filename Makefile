@@ -32,6 +32,7 @@ proto: ## lint the .proto files and generate their Go
 	go tool -modfile=tools.mod buf lint
 	go tool -modfile=tools.mod buf generate
 	go test -vet=off -count=1 -run '^TestGeneratedCodeIsFresh$$' . -args -record
+	go test -vet=off -count=1 -run '^TestTheDescriptionOfTheCallsIsFresh$$' ./api -args -record
 
 fuzz: ## every fuzz target for 10 minutes
 	@deploy/fuzz.sh 10m

@@ -37,6 +37,7 @@ const compressFrom = 4 << 10
 // procedures says what right each call needs. A call that is not here is refused,
 // whoever asks.
 var procedures = map[string]auth.Action{
+	openAPIPath: auth.APIRead,
 	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      auth.APIRead,
 	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": auth.APIRead,
 
@@ -66,6 +67,7 @@ func (s *Server) services(mux *http.ServeMux) {
 	options := []connect.HandlerOption{connect.WithInterceptors(doorkeeper{s}), connect.WithReadMaxBytes(maxRequest),
 		connect.WithCompressMinBytes(compressFrom)}
 	calls := http.NewServeMux()
+	calls.HandleFunc("GET "+openAPIPath, doorkeeper{s}.describe)
 	mux.Handle("/", s.identified(calls))
 	calls.Handle(ledgerv1connect.NewLedgerServiceHandler(ledgerService{s}, options...))
 	calls.Handle(reconv1connect.NewReconServiceHandler(reconService{s}, options...))
