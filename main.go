@@ -447,12 +447,14 @@ func (c *statementCommand) Run(p *program) error {
 }
 
 type serveCommand struct {
-	Listen string `default:"127.0.0.1:8350" help:"Where to answer; loopback only." placeholder:"HOST:PORT"`
+	Listen  string `default:"127.0.0.1:8350" help:"Where to answer; other than loopback with TLS only." placeholder:"HOST:PORT"`
+	TLSCert string `help:"The certificate, in PEM." placeholder:"FILE" type:"existingfile"`
+	TLSKey  string `help:"Its key, in PEM." placeholder:"FILE" type:"existingfile"`
 }
 
 // Run implements the command.
 func (c *serveCommand) Run(p *program) error {
-	return api.Serve(p.ctx, p.config, api.ServeOptions{Listen: c.Listen}, p.out)
+	return api.Serve(p.ctx, p.config, api.ServeOptions{Listen: c.Listen, TLSCert: c.TLSCert, TLSKey: c.TLSKey}, p.out)
 }
 
 type callCommand struct {

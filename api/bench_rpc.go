@@ -29,9 +29,9 @@ type calling struct {
 }
 
 const benchHospital = `
-region: {code: R1, name: 基准区}
+region: {code: RPC, name: 基准区}
 hospitals:
-  - code: BENCH
+  - code: RPC
     name: 基准医院
     ownership: PRIVATE
 `
@@ -49,7 +49,7 @@ func (b *bench) newCalling(ctx context.Context) (*calling, error) {
 	if err != nil {
 		return nil, err
 	}
-	door, err := listen(ctx, "127.0.0.1:0")
+	door, err := listen(ctx, ServeOptions{Listen: "127.0.0.1:0"})
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ func (b *bench) newCalling(ctx context.Context) (*calling, error) {
 }
 
 func (c *calling) cash(n int64) *ledgerv1.Cash {
-	return &ledgerv1.Cash{IdempotencyKey: fmt.Sprintf("cash_%s_%012d", benchDay.Compact(), n), Journal: "J08a", Hospital: "BENCH",
+	return &ledgerv1.Cash{IdempotencyKey: fmt.Sprintf("cash_%s_%012d", benchDay.Compact(), n), Journal: "J08a", Hospital: "RPC",
 		Cashier: fmt.Sprintf("C%02d", n%64), AmountFen: 100 + n%9973, Day: benchDay.String(), Ref: fmt.Sprintf("26%010d", n)}
 }
 

@@ -64,6 +64,12 @@ var stateWords = map[string]map[recon.CaseState]string{
 	"en": {recon.CaseOpen: "open", recon.CaseProposed: "proposed", recon.CaseApproved: "approved, suspense open", recon.CaseClosed: "closed", recon.CaseAutoClosed: "closed by a run"},
 }
 
+// actWords are what is done to a case as people read it.
+var actWords = map[string]map[string]string{
+	"zh": {"propose": "经办提出", "approve": "复核通过", "reject": "复核退回", "opened": "立单", "reopened": "重新立单", "closed": "自动关闭"},
+	"en": {},
+}
+
 var deskWords = map[string]map[string]string{
 	"zh": {"case": "差异单", "day": "账务日期", "what": "差异", "no": "订单 / 退款 / 银行流水", "amount": "金额", "state": "状态", "none": "没有差异单。",
 		"his": "医院", "platform": "平台", "channel": "渠道", "note": "说明", "maker": "经办", "checker": "复核", "resolution": "处置", "reason": "理由",
@@ -122,7 +128,7 @@ func WriteCase(w io.Writer, f *recon.CaseFile, lang string) {
 	line("platform", said(f.Platform))
 	line("channel", said(f.ChannelFen))
 	line("amount", f.Amount.String())
-	line("note", f.Note)
+	line("note", recon.NoteWords(f.Note, lang))
 	line("resolution", recon.ResolutionWords(f.Resolution, lang))
 	line("reason", f.Reason)
 	line("maker", f.Maker)
@@ -139,6 +145,10 @@ func WriteCase(w io.Writer, f *recon.CaseFile, lang string) {
 		}
 	}
 	for _, l := range f.Log {
-		line("log", fmt.Sprintf("%s  %s  %s  %s", l.At.In(ledger.Beijing).Format("2006-01-02 15:04:05"), l.Who, l.Act, l.Detail))
+		act := words(actWords, lang)[l.Act]
+		if act == "" {
+			act = l.Act
+		}
+		line("log", fmt.Sprintf("%s  %s  %s  %s", l.At.In(ledger.Beijing).Format("2006-01-02 15:04:05"), l.Who, act, recon.NoteWords(l.Detail, lang)))
 	}
 }

@@ -42,7 +42,7 @@ var advice = []struct {
 	{ErrNoAccount, "`clearward verify --balances` lists those that do not stand at zero"},
 	{jobs.ErrUnknownJob, "`clearward jobs list` names them"},
 	{sdk.ErrKey, "`clearward key new` makes one"},
-	{ErrOpenDoor, "give a loopback address, and put a proxy that encrypts before it"},
+	{ErrOpenDoor, "give --tls-cert and --tls-key, or a loopback address"},
 	{clearing.ErrUnknownHospital, "look at the code; `clearward setup` brings hospitals in"},
 	{fs.ErrNotExist, "look at the path"},
 	{context.Canceled, "run the command again: what is done is not done twice"},

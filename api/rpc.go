@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpcreflect"
@@ -154,23 +155,31 @@ func (d doorkeeper) enter(ctx context.Context, procedure string) error {
 
 // WrapUnary implements connect.Interceptor.
 func (d doorkeeper) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
-	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
-		if err := d.enter(ctx, request.Spec().Procedure); err != nil {
-			return nil, d.tell(request.Spec().Procedure, err)
+	return func(ctx context.Context, request connect.AnyRequest) (answer connect.AnyResponse, err error) {
+		procedure, began := request.Spec().Procedure, time.Now()
+		if err = d.enter(ctx, procedure); err == nil {
+			answer, err = next(ctx, request)
 		}
-		answer, err := next(ctx, request)
-		return answer, d.tell(request.Spec().Procedure, err)
+		err = d.tell(procedure, err)
+		d.s.metrics.called(procedure, began, err)
+		if err != nil {
+			return nil, err
+		}
+		return answer, nil
 	}
 }
 
 // WrapStreamingHandler implements connect.Interceptor.
 func (d doorkeeper) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
-		err := d.enter(ctx, conn.Spec().Procedure)
+		procedure, began := conn.Spec().Procedure, time.Now()
+		err := d.enter(ctx, procedure)
 		if err == nil {
 			err = next(ctx, conn)
 		}
-		return d.tell(conn.Spec().Procedure, err)
+		err = d.tell(procedure, err)
+		d.s.metrics.called(procedure, began, err)
+		return err
 	}
 }
 

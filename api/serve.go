@@ -18,7 +18,8 @@ import (
 
 // ServeOptions say how the program is served.
 type ServeOptions struct {
-	Listen string // host:port; port 0 for a free one
+	Listen          string // host:port; port 0 for a free one
+	TLSCert, TLSKey string // files in PEM; with both, other addresses than loopback may be served
 }
 
 // ErrOpenDoor is wrapped where the program would listen to the network unencrypted.
@@ -34,7 +35,7 @@ const (
 // Serve runs the program until ctx ends: it stores what is fed, publishes events
 // and does the jobs of the day by the clock.
 func Serve(ctx context.Context, c Config, o ServeOptions, out io.Writer) (err error) {
-	door, err := listen(ctx, o.Listen)
+	door, err := listen(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -53,10 +54,17 @@ func Serve(ctx context.Context, c Config, o ServeOptions, out io.Writer) (err er
 	defer runner.Stop()
 	server := &http.Server{Handler: s.doors(), ReadHeaderTimeout: 10 * time.Second, Protocols: new(http.Protocols)}
 	server.Protocols.SetHTTP1(true)
-	server.Protocols.SetUnencryptedHTTP2(true) // gRPC
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(door) }()
-	fmt.Fprintf(out, "clearward serves on http://%s (/livez, /readyz, the calls by Connect, gRPC and JSON); its jobs: `clearward jobs list`. Ctrl-C ends it.\n", door.Addr())
+	served, scheme := make(chan error, 1), "http"
+	if o.TLSCert == "" {
+		server.Protocols.SetUnencryptedHTTP2(true) // gRPC
+		go func() { served <- server.Serve(door) }()
+	} else {
+		scheme = "https"
+		server.Protocols.SetHTTP2(true)
+		go func() { served <- server.ServeTLS(door, o.TLSCert, o.TLSKey) }()
+	}
+	fmt.Fprintf(out, "clearward serves on %s://%s (/livez, /readyz, /metrics, the calls by Connect, gRPC and JSON); its jobs: `clearward jobs list`. Ctrl-C ends it.\n",
+		scheme, door.Addr())
 	select {
 	case err := <-served:
 		return err
@@ -68,15 +76,18 @@ func Serve(ctx context.Context, c Config, o ServeOptions, out io.Writer) (err er
 }
 
 // listen opens the door; without encryption it opens on loopback alone.
-func listen(ctx context.Context, address string) (net.Listener, error) {
-	host, _, err := net.SplitHostPort(address)
+func listen(ctx context.Context, o ServeOptions) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("--listen: %w", err)
 	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return nil, fmt.Errorf("%w: --listen %s", ErrOpenDoor, address)
+	if (o.TLSCert == "") != (o.TLSKey == "") {
+		return nil, fmt.Errorf("%w: --tls-cert and --tls-key go together", ErrOpenDoor)
 	}
-	return (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if ip := net.ParseIP(host); o.TLSCert == "" && host != "localhost" && (ip == nil || !ip.IsLoopback()) {
+		return nil, fmt.Errorf("%w: --listen %s", ErrOpenDoor, o.Listen)
+	}
+	return (&net.ListenConfig{}).Listen(ctx, "tcp", o.Listen)
 }
 
 // doors are what answers over HTTP: whether the process lives, whether it can do
@@ -94,6 +105,7 @@ func (s *Server) doors() http.Handler {
 		}
 		fmt.Fprintln(w, "ok")
 	})
+	mux.Handle("GET /metrics", s.metrics.handler())
 	s.services(mux)
 	return mux
 }
@@ -101,7 +113,7 @@ func (s *Server) doors() http.Handler {
 // schedule is what the program does by itself: the run of the day before at
 // 11:30, again while files come late, and the proof of the books every hour.
 func (s *Server) schedule() []jobs.Job {
-	return []jobs.Job{
+	all := []jobs.Job{
 		{Name: "recon", Cron: "30 11 * * *", Run: s.reconcileDue},
 		{Name: "recon.late", Cron: "*/10 12-23 * * *", Run: s.reconcileDue},
 		{Name: "verify", Cron: "0 * * * *", Run: func(ctx context.Context, _ time.Time) (int, error) {
@@ -112,6 +124,10 @@ func (s *Server) schedule() []jobs.Job {
 			return 1, err
 		}},
 	}
+	for i := range all {
+		all[i].Run = s.metrics.timed(all[i].Name, all[i].Run)
+	}
+	return all
 }
 
 // lateDays is for how many days a file that comes late is still run by itself.

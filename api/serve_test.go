@@ -3,9 +3,16 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"io"
+	"math/big"
+	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -84,12 +91,10 @@ func TestTheDayBeforeIsReconciledAtHalfPastElevenByItself(t *testing.T) {
 	if !strings.Contains(string(line[:n]), s.API()) {
 		t.Errorf("it says %q, the data directory %q", line[:n], s.API())
 	}
-	for _, path := range []string{"/livez", "/readyz"} {
-		answer, err := http.Get("http://" + s.API() + path)
-		if err != nil || answer.StatusCode != http.StatusOK {
-			t.Fatal(path, answer, err)
+	for path, says := range map[string]string{"/livez": "ok", "/readyz": "ok", "/metrics": "clearward_ledger_batches_total"} {
+		if got := get(t, http.DefaultClient, "http://"+s.API()+path); !strings.Contains(got, says) {
+			t.Errorf("%s says %q", path, got)
 		}
-		answer.Body.Close()
 	}
 	fedSample(t, s)
 	if day, err := s.Engine.Load(t.Context(), sampleDay); err != nil || len(day.Items) != 0 {
@@ -107,6 +112,82 @@ func TestTheDayBeforeIsReconciledAtHalfPastElevenByItself(t *testing.T) {
 	}
 	set(12, 0)
 	awaitRun(t, s, "verify", "OK")
+	if got := get(t, http.DefaultClient, "http://"+s.API()+"/metrics"); !strings.Contains(got, `clearward_job_seconds_count{job="recon",state="ok"} 1`) {
+		t.Error(got)
+	}
+}
+
+func get(t *testing.T, client *http.Client, url string) string {
+	t.Helper()
+	answer, err := client.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatal(url, answer.Status, err)
+	}
+	return string(text)
+}
+
+// certificate makes a throw-away pair for 127.0.0.1.
+func certificate(t *testing.T) (cert, key string, pool *x509.CertPool) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(nil, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(t.TempDir(), "cert.pem"), filepath.Join(t.TempDir(), "key.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	pool = x509.NewCertPool()
+	pool.AppendCertsFromPEM(text)
+	err = errors.Join(os.WriteFile(cert, text, 0o600), os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret}), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert, key, pool
+}
+
+func TestTheNetworkIsServedEncrypted(t *testing.T) {
+	cert, key, pool := certificate(t)
+	ctx, stop := context.WithCancel(t.Context())
+	over := make(chan error, 1)
+	reader, writer := io.Pipe()
+	go func() {
+		err := Serve(ctx, Config{Local: local.Config{DataDir: folder(t)}, Now: noon}, ServeOptions{Listen: "0.0.0.0:0", TLSCert: cert, TLSKey: key}, writer)
+		over <- errors.Join(err, writer.Close())
+	}()
+	line := make([]byte, 200)
+	n, err := reader.Read(line)
+	if err != nil {
+		t.Fatal(err, <-over)
+	}
+	go func() { _, _ = io.Copy(io.Discard, reader) }()
+	_, rest, _ := strings.Cut(string(line[:n]), "https://")
+	address, _, _ := strings.Cut(rest, " ")
+	_, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}}
+	if got := get(t, client, "https://127.0.0.1:"+port+"/livez"); !strings.Contains(got, "ok") {
+		t.Error(got)
+	}
+	stop()
+	if err := <-over; err != nil {
+		t.Error(err)
+	}
 }
 
 // awaitRun waits until the last run of a job has come to its end.
@@ -133,6 +214,9 @@ func TestTheNetworkIsNotServedInTheClear(t *testing.T) {
 		if !errors.Is(err, ErrOpenDoor) || !strings.Contains(Explain(err), "loopback") {
 			t.Errorf("%s: %v", address, err)
 		}
+	}
+	if err := Serve(t.Context(), Config{}, ServeOptions{Listen: "127.0.0.1:0", TLSCert: "cert.pem"}, io.Discard); err == nil || !strings.Contains(err.Error(), "go together") {
+		t.Errorf("half a pair: %v", err)
 	}
 	if err := Serve(t.Context(), Config{}, ServeOptions{Listen: "8350"}, io.Discard); err == nil || !strings.Contains(err.Error(), "--listen") {
 		t.Errorf("no host: %v", err)

@@ -68,6 +68,7 @@ type Server struct {
 	committer *ledger.Committer
 	consumer  *feed.Consumer // only in the process that holds the data directory
 	events    *relay         // likewise
+	metrics   *metrics
 
 	reconciling sync.Mutex // one run at a time: two of one day would only meet each other's changes
 }
@@ -106,6 +107,7 @@ func Open(ctx context.Context, c Config) (s *Server, err error) {
 	if s.committer, err = ledger.NewCommitter(ctx, s.DB, ledger.Options{Now: s.now}); err != nil {
 		return s, err
 	}
+	s.metrics = newMetrics(&s.committer.Counts)
 	s.Engine = &recon.Engine{DB: s.DB, Committer: s.committer, Now: s.now}
 	if s.stack.Holder {
 		// Both are ended by Close, in its order, and not by the caller's interrupt.

@@ -160,7 +160,9 @@ func (r *BankRules) tie(due []*Settlement, channel string, l *BankLine) bool {
 	if named {
 		for _, s := range open {
 			if strings.Contains(words, s.Day.Compact()) || strings.Contains(l.Text, s.Day.Compact()[4:]) {
-				s.book(l, l.Amount)
+				if s.open() == l.Amount || !tieSeveral(upTo(open, s), l, false) {
+					s.book(l, l.Amount)
+				}
 				return true
 			}
 		}
@@ -172,6 +174,17 @@ func (r *BankRules) tie(due []*Settlement, channel string, l *BankLine) bool {
 		}
 	}
 	return tieSeveral(open, l, named)
+}
+
+// upTo are the settlements of the same merchant number that s ends: what a channel
+// had not paid out before comes with it.
+func upTo(open []*Settlement, s *Settlement) (out []*Settlement) {
+	for _, one := range open {
+		if one.MerchantNo == s.MerchantNo && one.Day <= s.Day {
+			out = append(out, one)
+		}
+	}
+	return out
 }
 
 // tieSeveral books one credit for all open days of one merchant number, or, where
@@ -243,7 +256,7 @@ func (s *Settlement) judge(r BankRules) *BankItem {
 	default:
 		return nil
 	}
-	item.Note = "settlement of " + s.Day.String()
+	item.Note = note(noteSettlement, s.Day.String())
 	s.Code = item.Code
 	return item
 }
@@ -310,7 +323,7 @@ func (b *BankItem) suggest(due []*Settlement) {
 	}
 	for _, s := range due {
 		if s.Channel == b.Channel && s.open() == b.Amount {
-			b.Note = join(b.Note, "suggested: stl_"+s.Day.Compact()+"_"+s.MerchantNo)
+			b.Note = join(b.Note, note(noteSuggested, "stl_"+s.Day.Compact()+"_"+s.MerchantNo))
 		}
 	}
 }

@@ -51,6 +51,8 @@ func TestBank(t *testing.T) {
 			"BANK_OVER 8000 / J28a 5000, J28b 5000, E28b 8000"},
 		{"a holiday's days in one sum (scenario 56)", []*Settlement{carried(owed(20260912, 100)), carried(owed(20260913, 200)), owed(20260915, 300)},
 			[]BankLine{credit("B1", tenpay, 600, "微信支付商户结算")}, "/ J28a 100, J28b 100 / J28a 200, J28b 200 / J28a 300, J28b 300"},
+		{"several days in one sum that names the last", []*Settlement{carried(owed(20260912, 100)), carried(owed(20260913, 200)), owed(20260915, 300)},
+			[]BankLine{credit("B1", tenpay, 600, "1900000109 20260915")}, "/ J28a 100, J28b 100 / J28a 200, J28b 200 / J28a 300, J28b 300"},
 		{"a credit without words and of no open amount (scenario 57)", []*Settlement{owed(20260915, 5000)}, []BankLine{credit("B1", tenpay, 77, "往来款")},
 			"BANK_UNIDENTIFIED 77 / J28a 5000"},
 		{"its file is not fed (scenario 77)", nil, []BankLine{credit("B1", "中国银联股份有限公司", 77, "银联清算 777290058110048 0915")}, "WAITING 77 "},

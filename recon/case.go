@@ -264,7 +264,7 @@ func (d *decision) propose(b *ledger.Batch, c *Case) error {
 			strings.Join(resolutionsOf(c), ", "))
 	}
 	if r := resolutions[d.Resolution]; r.detail != "" && d.Detail == "" {
-		return ErrResolution.Because("detail", "%s needs %s", d.Resolution, r.detail)
+		return ErrResolution.Because("detail", "%s needs %s", d.Resolution, detailWords(r.detail, "en"))
 	}
 	d.Reason = strings.TrimSpace(d.Detail + " " + d.Reason)
 	d.write(b, c, CaseProposed, d.Who, "")
@@ -306,13 +306,14 @@ func (d *decision) approve(ctx context.Context, b *ledger.Batch, c *Case) error 
 	if len(left) > 0 && !r.waits {
 		return ErrSuspenseNotNil.Because("case", "%s still carries %s: a case closes only when its suspense is zero; choose a resolution that clears it", c.ID, left)
 	}
-	for _, e := range entries {
-		if _, err := b.Post(e); err != nil {
+	if len(entries) > 0 { // all of them or none
+		if _, err := b.Post(entries[0], entries[1:]...); err != nil {
 			return err
 		}
 	}
 	for _, m := range moves {
 		if err := d.move(ctx, b, c, m); err != nil {
+			b.Fail(err) // what is posted cannot be kept
 			return err
 		}
 	}

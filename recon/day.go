@@ -372,6 +372,7 @@ func (h *hospitalRun) repeats(l *Line) bool {
 }
 
 func (h *hospitalRun) takeOrder(ctx context.Context, legs []*Leg, priors []*legRow) error {
+	legs = h.apart(legs, priors)
 	if err := h.adopt(ctx, legs, priors); err != nil {
 		return err
 	}
@@ -505,7 +506,7 @@ func (h *hospitalRun) listNetZero(leg *Leg) {
 		return
 	}
 	item := leg.item()
-	item.Note = join(item.Note, "payer "+leg.platform.Patient+", terminal "+leg.platform.Terminal)
+	item.Note = join(item.Note, note(notePaidBy, leg.platform.Patient, leg.platform.Terminal))
 	h.zeroes = append(h.zeroes, item)
 }
 

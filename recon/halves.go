@@ -21,7 +21,7 @@ func acrossHospitals(runs []*hospitalRun) {
 	owed := map[string]*Leg{}
 	for _, h := range runs {
 		for _, leg := range h.held {
-			if leg.bill == nil && leg.owed() > 0 && !h.engine.noStage["F9"] {
+			if leg.bill == nil && leg.owed() > 0 && !h.engine.noStage["F9"] && !leg.row.settledByPeople() {
 				owed[leg.OrderNo+"|"+leg.RefundNo] = leg
 			}
 		}
@@ -39,10 +39,16 @@ func acrossHospitals(runs []*hospitalRun) {
 			home.inCustody = leg.inCustody
 			home.caseOf = home.rowKey().caseID()
 			leg.caseOf = home.caseOf
-			home.Note = "money is at " + leg.Hospital + " " + leg.MerchantNo
-			leg.Note = "belongs to " + home.Hospital + " " + home.MerchantNo
+			home.Note = note(noteMoneyAt, leg.Hospital+" "+leg.MerchantNo)
+			leg.Note = note(noteBelongsTo, home.Hospital+" "+home.MerchantNo)
 		}
 	}
+}
+
+// settledByPeople says whether people have decided the leg as another difference than
+// money at another hospital: then that money is a difference of its own.
+func (r *legRow) settledByPeople() bool {
+	return r != nil && r.Code != F9 && (r.Decided || r.Code.Exception() && !r.Open)
 }
 
 // halfEffects is where one half rests until the hospitals have settled it between
@@ -176,9 +182,10 @@ func (d *decision) paidOver(ctx context.Context, b *ledger.Batch, c *Case, open 
 		return nil, nil, ErrResolution.Because("resolution", "PAID_OVER settles money that is with one hospital and short by the same at another; %s has %s of this case, %s is short of %s",
 			payer.Hospital, has, payee.Hospital, lacks)
 	}
-	if moves, err = d.overTheBank(ctx, b.Tx(), payer, payee, has, f.proved()); err != nil {
+	if err := d.hasArrived(ctx, b.Tx(), payer, has); err != nil {
 		return nil, nil, err
 	}
+	moves = []move{{m: payer, arrived: -has}, {m: payee, arrived: has, proved: f.proved()}}
 	if f.home.Kind != channels.Pay {
 		part := *c
 		part.Hospital, part.Channel, part.MerchantNo = f.homeNo.Hospital, f.homeNo.Channel, f.homeNo.No
@@ -201,23 +208,22 @@ func (d *decision) paidOver(ctx context.Context, b *ledger.Batch, c *Case, open 
 	return append(out, paid), moves, nil
 }
 
-// overTheBank is what a payment between two hospitals' accounts moves in their
-// running sums. It is out of money that the channel has paid: what has not reached
-// the payer's account cannot have been passed on.
-func (d *decision) overTheBank(ctx context.Context, tx pgx.Tx, payer, payee *clearing.Merchant, fen, proved ledger.Money) ([]move, error) {
-	all, err := readRunning(ctx, tx, payer.Hospital)
+// hasArrived refuses what takes more out of the hospital's account than the channel
+// has paid into it: what has not come cannot have been passed on.
+func (d *decision) hasArrived(ctx context.Context, tx pgx.Tx, m *clearing.Merchant, fen ledger.Money) error {
+	all, err := readRunning(ctx, tx, m.Hospital)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	arrived := ledger.Money(0)
-	if r := all[MerchantKey{payer.Channel, payer.No}]; r != nil {
+	if r := all[MerchantKey{m.Channel, m.No}]; r != nil {
 		arrived = r.arrived
 	}
 	if arrived < fen {
-		return nil, ErrResolution.Because("resolution", "only %s of merchant number %s has reached the account of %s: %s can be paid over once the channel has settled it",
-			arrived, payer.No, payer.Hospital, fen)
+		return ErrResolution.Because("resolution", "only %s of merchant number %s has reached the account of %s: %s can be settled once the channel has paid it",
+			arrived, m.No, m.Hospital, fen)
 	}
-	return []move{{m: payer, arrived: -fen}, {m: payee, arrived: fen, proved: proved}}, nil
+	return nil
 }
 
 // reRouted settles an F9 between two hospitals in custody, before payout: the one

@@ -123,3 +123,22 @@ func (h *house) nothingRests() {
 		}
 	}
 }
+
+// TestNothingIsPaidOverThatHasNotCome: before the channel's money is in the account
+// of the hospital that holds it, there is nothing that it could have passed on.
+func TestNothingIsPaidOverThatHasNotCome(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	dir, plan := generate(t, sandbox.Config{Seed: 11, Payments: 300, Hospitals: 2, Faults: map[string]int{"F9": 8}})
+	h.load(dir, plan)
+	h.feedDay(dir, slices.DeleteFunc(slices.Clone(plan.Days[0].Files), func(f sandbox.File) bool { return f.Source == sandbox.SourceBank }))
+	h.run(plan.Days[0].Day)
+	c := h.caseOf(plan.Days[0].Day, recon.F9, h.column(`
+		SELECT order_no FROM recon_legs WHERE code = 'F9' AND kind = 'PAY' GROUP BY order_no HAVING COUNT(DISTINCT hospital) = 2 ORDER BY 1`)[0])
+	_, err := h.decide(c.ID, "maker", "propose", "PAID_OVER")
+	h.must(err)
+	if _, err := h.decide(c.ID, "checker", "approve", ""); err == nil || !strings.Contains(err.Error(), "has reached the account of") {
+		t.Errorf("approved: %v", err)
+	}
+	h.verify()
+}

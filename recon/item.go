@@ -46,22 +46,15 @@ func (leg *Leg) item() *Item {
 		}
 	}
 	if leg.Said[HIS].StandIn || leg.Said[Channel].StandIn {
-		it.Note = join(it.Note, "the platform stands in for a feed that is not complete")
+		it.Note = join(it.Note, note(noteStandIn))
 	}
 	if leg.Kind == channels.Reverse {
-		it.Note = join(it.Note, "reversal")
+		it.Note = join(it.Note, note(noteReversal))
 	}
 	if leg.Code.Exception() {
 		it.CaseID = leg.theCase()
 	}
 	return it
-}
-
-func join(a, b string) string {
-	if a == "" {
-		return b
-	}
-	return a + "; " + b
 }
 
 // item is the row that a day lists for a bank line or a settlement.

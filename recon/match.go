@@ -322,7 +322,7 @@ func (o *order) joinNet(his map[channels.Kind]ledger.Money, pay *Leg, recharged 
 		} else {
 			host.Said[HIS].Fen += diff
 		}
-		host.Note = "group"
+		host.Note = note(noteGroup)
 	}
 	for _, l := range o.his {
 		host.add(l)

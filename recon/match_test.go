@@ -307,14 +307,14 @@ func TestNetZeroPilesUp(t *testing.T) {
 	fen := ledger.Money(2500)
 	day := &Day{}
 	for n := range 6 {
-		note := "payer P1, terminal WIN02"
+		note := "payer=P1|WIN02"
 		if n == 5 {
-			note = "payer P2, terminal WIN02"
+			note = "payer=P2|WIN02"
 		}
 		day.Items = append(day.Items, &Item{Code: NetZero, Hospital: "H1", OrderNo: fmt.Sprint("O", n), Platform: &fen, Note: note})
 	}
-	piles := day.NetZeroes()
-	if len(piles) != 2 || piles[0].Pairs != 5 || !piles[0].Alarm || piles[0].Fen != 5*fen || piles[1].Alarm {
+	piles := day.NetZeroes("zh")
+	if len(piles) != 2 || piles[0].Pairs != 5 || !piles[0].Alarm || piles[0].Fen != 5*fen || piles[1].Alarm || piles[0].Who != "付款人 P1，终端 WIN02" {
 		t.Errorf("piles are %+v", piles)
 	}
 	if s := day.Sum(); s.Exceptions != 0 {

@@ -89,7 +89,7 @@ func (d *Day) writeJSON(w io.Writer) error {
 	items := make([]itemJSON, len(d.Items))
 	for n, i := range d.Items {
 		items[n] = itemJSON{i.Code, i.Code.Words("zh"), i.Code.Words("en"), i.Polarity(), i.Hospital, i.Channel, i.MerchantNo,
-			i.OrderNo, i.RefundNo, i.BankRef, i.HIS, i.Platform, i.ChannelFen, i.Amount, i.FeeDiff, i.CaseID, i.Note}
+			i.OrderNo, i.RefundNo, i.BankRef, i.HIS, i.Platform, i.ChannelFen, i.Amount, i.FeeDiff, i.CaseID, NoteWords(i.Note, "en")}
 	}
 	type proof struct {
 		Hospital   string       `json:"hospital"`
@@ -109,7 +109,7 @@ func (d *Day) writeJSON(w io.Writer) error {
 	}
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	return enc.Encode(map[string]any{"day": d.Day.String(), "sums": d.Sum(), "pairs": d.Slices, "proof": proofs, "runs": d.Runs, "items": items, "net_zero": d.NetZeroes()})
+	return enc.Encode(map[string]any{"day": d.Day.String(), "sums": d.Sum(), "pairs": d.Slices, "proof": proofs, "runs": d.Runs, "items": items, "net_zero": d.NetZeroes("en")})
 }
 
 // Difference is channel less HIS, rows that a suggestion ties taken in.
@@ -165,7 +165,7 @@ func (d *Day) writeTable(w io.Writer, lang string) error {
 	for _, r := range d.Runs {
 		fmt.Fprintf(&b, "%s: %s %d %s · %s %d (%s)\n", r.Hospital, t["netzero"], r.NetZero, r.NetZeroFen, t["scope"], r.ScopeLines, r.ScopeFen)
 	}
-	for _, pile := range d.NetZeroes() {
+	for _, pile := range d.NetZeroes(lang) {
 		if pile.Alarm {
 			fmt.Fprintf(&b, "%s: %s %d × %s, %s: %s\n", pile.Hospital, t["netzero"], pile.Pairs, pile.Fen, pile.Who, t["alarm"])
 		}

@@ -310,7 +310,7 @@ func (h *hospitalRun) proof() error {
 // addLeg puts a leg that is more than a plain match into the publication.
 func (p *publication) addLeg(leg *Leg) error {
 	if leg.row != nil && leg.restated(p.h) {
-		leg.Code, leg.under, leg.Note = Restated, leg.Code, "settled before the bill was restated, now "+string(leg.Code)
+		leg.Code, leg.under, leg.Note = Restated, leg.Code, note(noteRestated, string(leg.Code))
 	}
 	if leg.row != nil && leg.row.Decided && leg.Code != leg.row.Code && leg.D == 0 {
 		leg.Code = Match // what the decision expected has come
@@ -362,7 +362,7 @@ func (p *publication) addDups(leg *Leg) {
 		first, again := leg.Dups[i-1], leg.Dups[i]
 		item := leg.item()
 		item.Code, item.Amount, item.FeeDiff = DupRow, 0, 0
-		item.Note = fmt.Sprintf("rows %d and %d of one file are equal", first.Row, again.Row)
+		item.Note = note(noteEqualRows, fmt.Sprint(first.Row), fmt.Sprint(again.Row))
 		k := leg.rowKey()
 		k.Kind, k.RefundNo = k.Kind+"-DUP", k.RefundNo+fmt.Sprint(again.Side, i)
 		item.CaseID = k.caseID()

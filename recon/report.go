@@ -205,8 +205,9 @@ type NetZeroPile struct {
 	Alarm    bool         `json:"alarm"`
 }
 
-// NetZeroes counts the 一正一负 list by payer and terminal, the largest first.
-func (d *Day) NetZeroes() []NetZeroPile {
+// NetZeroes counts the 一正一负 list by payer and terminal, the largest first; lang
+// is that of Who.
+func (d *Day) NetZeroes(lang string) []NetZeroPile {
 	piles := map[string]*NetZeroPile{}
 	var order []*NetZeroPile
 	for _, i := range d.Items {
@@ -215,7 +216,7 @@ func (d *Day) NetZeroes() []NetZeroPile {
 		}
 		k := i.Hospital + "|" + i.Note
 		if piles[k] == nil {
-			piles[k] = &NetZeroPile{Hospital: i.Hospital, Who: i.Note}
+			piles[k] = &NetZeroPile{Hospital: i.Hospital, Who: NoteWords(i.Note, lang)}
 			order = append(order, piles[k])
 		}
 		piles[k].Pairs++

@@ -41,13 +41,13 @@ var resolutions = map[string]resolution{
 	"RE_ROUTED":      {"医院间改划（出款前）", "re-routed to the other hospital before payout", "", true, false, map[Code][]string{F9: {"E22d"}}},
 	"PLATFORM_BEARS": {"平台承担（核销）", "the platform bears it (write-off)", "", false, false, map[Code][]string{
 		F3: {"E14", "E15a"}, F4: {"E14", "E15a"}, I2: {"E08a"}, I3: {"E09"}, UnknownDebit: {"E14", "E15a"}}},
-	"FOREIGN":       {"非本平台交易", "another business of the hospital", "the owner, --detail NAME", false, false, map[Code][]string{F1: {"E04"}}},
+	"FOREIGN":       {"非本平台交易", "another business of the hospital", "owner", false, false, map[Code][]string{F1: {"E04"}}},
 	"OWNER_UNKNOWN": {"无主长款转医院", "owner never found: to the hospital", "", false, false, map[Code][]string{F1: {"E05"}, F4: {"E05"}}},
 	"ACCEPT_FEE":    {"接受手续费差额", "accept the fee difference", "", false, false, map[Code][]string{F7: {"E24+J04"}}},
 	"DISPUTE_FEE":   {"手续费争议", "dispute the fee", "", true, false, map[Code][]string{F7: {"E25"}}},
 	"FEE_CREDITED":  {"渠道已返还", "the channel credited the fee", "", false, false, map[Code][]string{F7: {"E26"}}},
 	"CANCEL":        {"取消平台记录", "cancel the platform's record", "", false, false, map[Code][]string{Phantom: {"E34b"}}},
-	"IDENTIFIED":    {"认领为结算款", "identified as a settlement in transit", "the settlement, --detail stl_…", false, false, map[Code][]string{BankUnidentified: {"E30b"}, BankOver: {"E30b"}}},
+	"IDENTIFIED":    {"认领为结算款", "identified as a settlement in transit", "settlement", false, false, map[Code][]string{BankUnidentified: {"E30b"}, BankOver: {"E30b"}}},
 	"NOTED":         {"已知悉（不涉及资金）", "noted, no money", "", false, false, nil},
 }
 
@@ -75,9 +75,22 @@ func ResolutionWords(name, lang string) string {
 		words = name + " (" + r.en + ")"
 	}
 	if r.detail != "" {
-		words += " [" + r.detail + "]"
+		words += " [" + detailWords(r.detail, lang) + "]"
 	}
 	return words
+}
+
+// detailWords says what has to be named beside a resolution, and how.
+func detailWords(detail, lang string) string {
+	switch {
+	case detail == "owner" && lang == "en":
+		return "the owner, --detail NAME"
+	case detail == "owner":
+		return "注明归属方，--detail 名称"
+	case lang == "en":
+		return "the settlement, --detail stl_…"
+	}
+	return "注明结算单，--detail stl_…"
 }
 
 // move is what a resolution adds to the running sums of a merchant number.
@@ -133,10 +146,11 @@ func (d *decision) entries(ctx context.Context, b *ledger.Batch, c *Case, open [
 	case c.Code == UnknownDebit && slices.Contains(journals, "E14"):
 		// The hospital has so much less to be released, and less money for it.
 		mv := move{m: m, proved: -total(open)}
-		if m.Mode == clearing.ModeA {
-			mv.arrived = mv.proved
+		if m.Mode == clearing.ModeB {
+			return out, []move{mv}, nil
 		}
-		return out, []move{mv}, nil
+		mv.arrived = mv.proved
+		return out, []move{mv}, d.hasArrived(ctx, b.Tx(), m, total(open))
 	case proved != 0:
 		return out, []move{{m: m, proved: proved}}, nil
 	}

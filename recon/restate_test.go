@@ -253,7 +253,7 @@ func TestIdentified(t *testing.T) {
 	h.verify()
 	h.casesCarry(first.Day, next.Day)
 	c, settlement := h.caseOf(next.Day, recon.BankUnidentified, ""), "stl_"+first.Day.Compact()+"_"+short.MerchantNo
-	if c.Note != "suggested: "+settlement {
+	if recon.NoteWords(c.Note, "en") != "suggested: "+settlement {
 		t.Errorf("the case says %q", c.Note)
 	}
 	loose := c.ID
@@ -327,4 +327,64 @@ func TestHISNamesAChannelThatTheHospitalHasNot(t *testing.T) {
 		t.Errorf("the refund is not listed: %+v", d.Items)
 	}
 	h.verify()
+}
+
+// TestWhatTheChannelHasNotPaidOutIsExpectedOnce: the channel keeps the balance over a
+// day without a withdrawal, so that the fund bill of the next day closes with both;
+// each day expects its own, and one credit for both that names the last day meets
+// both (scenarios 56, 76).
+func TestWhatTheChannelHasNotPaidOutIsExpectedOnce(t *testing.T) {
+	t.Parallel()
+	h := sampleHouse(t)
+	h.feedSample(sampleFeeds[:5]...)
+	h.feed(feed.Options{}, oneCredit(t, sampleDay.Add(1), "100.00", "往来款"))
+	h.run(sampleDay)
+
+	h.tell(nextDay, "platform PAY O1 5000 12:00:00 final", "his PAY O1 5000 12:00:00", "channel PAY O1 5000 12:00:00")
+	fund := "\ufeff记账时间,微信支付业务单号,资金流水单号,业务名称,业务类型,收支类型,收支金额(元),账户结余(元),资金变更提交申请人,备注,业务凭证号\n" +
+		"`2026-09-16 12:00:00,`TO1,`5030009000001,`交易,`交易,`收入,`50.00,`10762.38,`system,`结算总金额 50.00 元,`O1\n" +
+		"`2026-09-16 12:00:00,`TO1,`5030009000002,`交易,`扣除交易手续费,`支出,`0.30,`10762.08,`system,`费率 0.60%,`O1\n" +
+		"资金流水总笔数,收入笔数,收入金额,支出笔数,支出金额\n`2.0,`1.0,`50.00,`1.0,`0.30\n"
+	file := filepath.Join(t.TempDir(), "fund.csv")
+	h.must(os.WriteFile(file, []byte(fund), 0o600))
+	h.feed(feed.Options{MerchantNo: "1900000109", Hospital: "H1"}, file)
+	h.feed(feed.Options{}, oneCredit(t, nextDay.Add(1), "10762.08", "微信支付商户结算 1900000109 20260916"))
+	d := h.run(nextDay)
+	for _, s := range d.Slices {
+		if s.Settlement != nil && s.MerchantNo == "1900000109" && (s.Settlement.Closing != 1076208 || s.Settlement.Expected != 4970 || s.Settlement.Arrived != 4970) {
+			t.Errorf("of a closing balance of %s %s is expected, %s arrived", s.Settlement.Closing, s.Settlement.Expected, s.Settlement.Arrived)
+		}
+	}
+	if got := h.trial()["1124.WX.1900000109"]; got != 0 {
+		t.Errorf("1124 is %s", got)
+	}
+	h.verify()
+	h.idle(sampleDay, nextDay)
+}
+
+// oneCredit is a statement of the sample hospital's account with one credit of the
+// WeChat counterparty.
+func oneCredit(t testing.TB, booked ledger.Day, yuan, text string) string {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(sampleDir, "bank_camt053_20260916.xml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	xml := string(raw)
+	entries := regexp.MustCompile(`(?s)\s*<Ntry>.*?</Ntry>`).FindAllString(xml, -1)
+	for _, e := range entries[1:] {
+		xml = strings.Replace(xml, e, "", 1)
+	}
+	fen, err := ledger.ParseYuan(yuan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	xml = strings.NewReplacer("994121.82", (fen + 100000000).String(), "<NbOfNtries>4</NbOfNtries><Sum>37133.82", "<NbOfNtries>1</NbOfNtries><Sum>"+yuan,
+		"<NbOfNtries>3</NbOfNtries><Sum>43012.00", "<NbOfNtries>0</NbOfNtries><Sum>0.00", "10712.38", yuan, "微信支付商户结算 1900000109 20260915", text,
+		"WXSETTLE20260915", "E2E"+booked.Compact(), "C0916", "C"+booked.Compact(), "2026-09-16", booked.String()).Replace(xml)
+	path := filepath.Join(t.TempDir(), "bank_"+booked.Compact()+".xml")
+	if err := os.WriteFile(path, []byte(xml), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

@@ -166,7 +166,10 @@ func (h *hospitalRun) due(ctx context.Context, tx pgx.Tx, account string) ([]*Se
 		s := h.newSettlement(m, h.day)
 		s.Opening, s.Closing, s.Withdrawn = f.Opening, f.Closing, -(f.Withdrawn + f.WithdrawalReturned)
 		s.Fee = -(f.Fee + f.FeeReturn)
-		s.Expected = max(f.Closing-m.Retained, 0)
+		// What the channel did not pay out of yesterday's balance is expected already,
+		// as the settlement of that day.
+		before := max(f.Opening-m.Retained+min(f.Withdrawn, 0), 0)
+		s.Expected = max(f.Closing-m.Retained-before, 0)
 		if r, err := readLeg(ctx, tx, s.rowKey()); err != nil {
 			return nil, err
 		} else if r != nil && r.text != "" {

@@ -46,7 +46,8 @@ func (o *Orphans) resolve(r *Rules, paidElsewhere func(leg *Leg) bool) []*Leg {
 func (o *Orphans) joinByTradeNo(r *Rules) {
 	byTrade := map[string]*Leg{}
 	for _, leg := range o.Legs {
-		if leg.bill == nil && leg.platform != nil && leg.platform.Status == channels.Success {
+		decided := leg.row != nil && leg.row.Decided
+		if leg.bill == nil && leg.platform != nil && leg.platform.Status == channels.Success && !decided {
 			if no := tradeKey(leg.platform); no != "" {
 				byTrade[no] = leg
 			}
@@ -250,7 +251,7 @@ func (c component) settle(gone map[*Leg]bool) {
 		host.say(HIS, h.row.Amount)
 	}
 	if len(c.legs) == 1 && len(c.halves) == 1 {
-		host.Code, host.Note = I7, "suggested: "+rows[0]
+		host.Code, host.Note = I7, note(noteSuggested, rows[0])
 		if c.halves[0].loose == nil {
 			host.Code = I8
 		}
@@ -268,5 +269,5 @@ func (c component) settle(gone map[*Leg]bool) {
 		rows = append(rows, strings.TrimSpace(leg.OrderNo+" "+leg.RefundNo))
 	}
 	slices.Sort(rows)
-	host.Code, host.Note = F12, "candidates: "+strings.TrimSpace(host.OrderNo+" "+host.RefundNo)+", "+strings.Join(rows, ", ")
+	host.Code, host.Note = F12, note(noteCandidates, strings.TrimSpace(host.OrderNo+" "+host.RefundNo)+", "+strings.Join(rows, ", "))
 }

@@ -127,9 +127,9 @@ func (p *publication) writeCases(ctx context.Context, b *ledger.Batch) error {
 			UPDATE recon_cases SET state = 'AUTO_CLOSED', reason = 'LATE_MATCH', changed_at = $2
 			WHERE id = ANY($1::TEXT[]) AND state IN ('OPEN', 'PROPOSED')`, closed, b.Now())
 	}
-	logCases(b, opened.id, "opened", "found by the run of "+p.h.day.String())
-	logCases(b, reopened.id, "reopened", "found again by the run of "+p.h.day.String())
-	logCases(b, closed, "closed", "LATE_MATCH: the run of "+p.h.day.String()+" found the other side")
+	logCases(b, opened.id, "opened", note(noteFound, p.h.day.String()))
+	logCases(b, reopened.id, "reopened", note(noteFoundAgain, p.h.day.String()))
+	logCases(b, closed, "closed", note(noteLateMatch, p.h.day.String()))
 	return nil
 }
 

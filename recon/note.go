@@ -1,0 +1,90 @@
+package recon
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Notes are kept in a form of no language, "kind=value|value", one after another,
+// and become words when somebody reads them.
+
+const (
+	noteSettlement = "settlement"
+	noteSuggested  = "suggested"
+	notePaidBy     = "payer"
+	noteMoneyAt    = "money_at"
+	noteBelongsTo  = "belongs_to"
+	noteStandIn    = "stand_in"
+	noteReversal   = "reversal"
+	noteGroup      = "group"
+	noteRestated   = "restated"
+	noteEqualRows  = "equal_rows"
+	noteCandidates = "candidates"
+	noteFound      = "found"
+	noteFoundAgain = "found_again"
+	noteLateMatch  = "late_match"
+)
+
+// noteWords says each kind in Chinese and English; %s stands for a value.
+var noteWords = map[string][2]string{
+	noteSettlement: {"%s 的结算款", "settlement of %s"},
+	noteSuggested:  {"疑似：%s", "suggested: %s"},
+	notePaidBy:     {"付款人 %s，终端 %s", "payer %s, terminal %s"},
+	noteMoneyAt:    {"款项在 %s", "the money is at %s"},
+	noteBelongsTo:  {"款项属于 %s", "the money belongs to %s"},
+	noteStandIn:    {"有文件未齐，以平台数代替", "the platform stands in for a feed that is not complete"},
+	noteReversal:   {"撤销", "reversal"},
+	noteGroup:      {"多笔合并核对", "compared as a group"},
+	noteRestated:   {"账单重出前已结算，现为：%s", "settled before the bill was restated, now %s"},
+	noteEqualRows:  {"同一文件第 %s 行与第 %s 行相同", "rows %s and %s of one file are equal"},
+	noteCandidates: {"候选：%s", "candidates: %s"},
+	noteFound:      {"%s 对账发现", "found by the run of %s"},
+	noteFoundAgain: {"%s 对账再次发现", "found again by the run of %s"},
+	noteLateMatch:  {"%s 对账找到对方记录，差异消除", "the run of %s found the other side"},
+}
+
+func note(kind string, values ...string) string {
+	return kind + "=" + strings.Join(values, "|")
+}
+
+func join(a, b string) string {
+	if a == "" {
+		return b
+	}
+	return a + "; " + b
+}
+
+// NoteWords is a note as people read it, lang "zh" or "en". What is no note of this
+// form is returned as it is.
+func NoteWords(text, lang string) string {
+	parts := strings.Split(text, "; ")
+	for i, part := range parts {
+		kind, rest, _ := strings.Cut(part, "=")
+		words, ok := noteWords[kind]
+		if !ok {
+			continue
+		}
+		form := words[0]
+		if lang == "en" {
+			form = words[1]
+		}
+		n := strings.Count(form, "%s")
+		values := make([]any, n)
+		for j := range values {
+			values[j] = ""
+		}
+		for j, value := range strings.SplitN(rest, "|", n) {
+			if n > 0 {
+				values[j] = value
+			}
+		}
+		if kind == noteRestated {
+			values[0] = Code(rest).Words(lang)
+		}
+		parts[i] = fmt.Sprintf(form, values...)
+	}
+	if lang == "en" {
+		return strings.Join(parts, "; ")
+	}
+	return strings.Join(parts, "；")
+}
