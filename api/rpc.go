@@ -18,12 +18,14 @@ import (
 	"github.com/clearward/clearward/api/jobs"
 	"github.com/clearward/clearward/api/sdk"
 	"github.com/clearward/clearward/clearing"
+	"github.com/clearward/clearward/clearing/pay"
 	"github.com/clearward/clearward/clearing/payout"
 	"github.com/clearward/clearward/ledger"
 	"github.com/clearward/clearward/ledger/db"
 	errorv1 "github.com/clearward/clearward/proto/clearward/error/v1"
 	"github.com/clearward/clearward/proto/clearward/jobs/v1/jobsv1connect"
 	"github.com/clearward/clearward/proto/clearward/ledger/v1/ledgerv1connect"
+	"github.com/clearward/clearward/proto/clearward/pay/v1/payv1connect"
 	"github.com/clearward/clearward/proto/clearward/payout/v1/payoutv1connect"
 	"github.com/clearward/clearward/proto/clearward/recon/v1/reconv1connect"
 	"github.com/clearward/clearward/recon"
@@ -43,36 +45,41 @@ var procedures = map[string]auth.Action{
 	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      auth.APIRead,
 	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": auth.APIRead,
 
-	ledgerv1connect.LedgerServiceGetBalanceProcedure:      auth.AuditRead,
-	ledgerv1connect.LedgerServiceListBalancesProcedure:    auth.AuditRead,
-	ledgerv1connect.LedgerServiceListLinesProcedure:       auth.AuditRead,
-	ledgerv1connect.LedgerServicePostCashProcedure:        auth.CashWrite,
-	ledgerv1connect.LedgerServicePostCashBulkProcedure:    auth.CashWrite,
-	ledgerv1connect.LedgerServiceVerifyProcedure:          auth.AuditRead,
-	reconv1connect.ReconServiceRunDayProcedure:            auth.ReconRun,
-	reconv1connect.ReconServiceGetDayProcedure:            auth.CaseRead,
-	reconv1connect.ReconServiceListCasesProcedure:         auth.CaseRead,
-	reconv1connect.ReconServiceGetCaseProcedure:           auth.CaseRead,
-	reconv1connect.ReconServiceProposeResolutionProcedure: auth.CasePropose,
-	reconv1connect.ReconServiceApproveResolutionProcedure: auth.CaseApprove,
-	reconv1connect.ReconServiceRejectResolutionProcedure:  auth.CaseReject,
-	reconv1connect.ReconServiceDownloadDailyProcedure:     auth.DailyRead,
-	payoutv1connect.PayoutServiceRequestPayoutProcedure:   auth.PayoutRequest,
-	payoutv1connect.PayoutServiceGetPayoutProcedure:       auth.PayoutRead,
-	payoutv1connect.PayoutServiceListPayoutsProcedure:     auth.PayoutRead,
-	payoutv1connect.PayoutServiceApprovePayoutsProcedure:  auth.PayoutApprove,
-	payoutv1connect.PayoutServiceRefusePayoutProcedure:    auth.PayoutRefuse,
-	payoutv1connect.PayoutServicePausePayoutsProcedure:    auth.PayoutPause,
-	payoutv1connect.PayoutServiceResumePayoutsProcedure:   auth.PayoutResume,
-	payoutv1connect.PayoutServiceProposePayeeProcedure:    auth.PayeePropose,
-	payoutv1connect.PayoutServiceListPayeesProcedure:      auth.PayoutRead,
-	payoutv1connect.PayoutServiceApprovePayeeProcedure:    auth.PayeeApprove,
-	payoutv1connect.PayoutServiceRefusePayeeProcedure:     auth.PayeeApprove,
-	jobsv1connect.JobServiceListJobsProcedure:             auth.JobRead,
-	jobsv1connect.JobServiceListRunsProcedure:             auth.JobRead,
-	jobsv1connect.JobServicePauseJobProcedure:             auth.JobManage,
-	jobsv1connect.JobServiceResumeJobProcedure:            auth.JobManage,
-	jobsv1connect.JobServiceRunJobProcedure:               auth.JobManage,
+	ledgerv1connect.LedgerServiceGetBalanceProcedure:       auth.AuditRead,
+	ledgerv1connect.LedgerServiceListBalancesProcedure:     auth.AuditRead,
+	ledgerv1connect.LedgerServiceListLinesProcedure:        auth.AuditRead,
+	ledgerv1connect.LedgerServicePostCashProcedure:         auth.CashWrite,
+	ledgerv1connect.LedgerServicePostCashBulkProcedure:     auth.CashWrite,
+	ledgerv1connect.LedgerServiceVerifyProcedure:           auth.AuditRead,
+	reconv1connect.ReconServiceRunDayProcedure:             auth.ReconRun,
+	reconv1connect.ReconServiceGetDayProcedure:             auth.CaseRead,
+	reconv1connect.ReconServiceListCasesProcedure:          auth.CaseRead,
+	reconv1connect.ReconServiceGetCaseProcedure:            auth.CaseRead,
+	reconv1connect.ReconServiceProposeResolutionProcedure:  auth.CasePropose,
+	reconv1connect.ReconServiceApproveResolutionProcedure:  auth.CaseApprove,
+	reconv1connect.ReconServiceRejectResolutionProcedure:   auth.CaseReject,
+	reconv1connect.ReconServiceDownloadDailyProcedure:      auth.DailyRead,
+	payoutv1connect.PayoutServiceRequestPayoutProcedure:    auth.PayoutRequest,
+	payoutv1connect.PayoutServiceGetPayoutProcedure:        auth.PayoutRead,
+	payoutv1connect.PayoutServiceListPayoutsProcedure:      auth.PayoutRead,
+	payoutv1connect.PayoutServiceApprovePayoutsProcedure:   auth.PayoutApprove,
+	payoutv1connect.PayoutServiceRefusePayoutProcedure:     auth.PayoutRefuse,
+	payoutv1connect.PayoutServicePausePayoutsProcedure:     auth.PayoutPause,
+	payoutv1connect.PayoutServiceResumePayoutsProcedure:    auth.PayoutResume,
+	payoutv1connect.PayoutServiceProposePayeeProcedure:     auth.PayeePropose,
+	payoutv1connect.PayoutServiceListPayeesProcedure:       auth.PayoutRead,
+	payoutv1connect.PayoutServiceApprovePayeeProcedure:     auth.PayeeApprove,
+	payoutv1connect.PayoutServiceRefusePayeeProcedure:      auth.PayeeApprove,
+	payv1connect.PaymentServiceCreatePaymentProcedure:      auth.PaymentWrite,
+	payv1connect.PaymentServiceQueryPaymentProcedure:       auth.PaymentWrite,
+	payv1connect.PaymentServiceClosePaymentProcedure:       auth.PaymentWrite,
+	payv1connect.PaymentServiceAcknowledgePaymentProcedure: auth.PaymentWrite,
+	payv1connect.PaymentServiceGetPaymentProcedure:         auth.PaymentWrite,
+	jobsv1connect.JobServiceListJobsProcedure:              auth.JobRead,
+	jobsv1connect.JobServiceListRunsProcedure:              auth.JobRead,
+	jobsv1connect.JobServicePauseJobProcedure:              auth.JobManage,
+	jobsv1connect.JobServiceResumeJobProcedure:             auth.JobManage,
+	jobsv1connect.JobServiceRunJobProcedure:                auth.JobManage,
 }
 
 // services are the calls over Connect, gRPC, gRPC-Web and JSON, with reflection.
@@ -84,9 +91,10 @@ func (s *Server) services(mux *http.ServeMux) {
 	mux.Handle("/", s.identified(calls))
 	calls.Handle(ledgerv1connect.NewLedgerServiceHandler(ledgerService{s}, options...))
 	calls.Handle(reconv1connect.NewReconServiceHandler(reconService{s}, options...))
+	calls.Handle(payv1connect.NewPaymentServiceHandler(paymentService{s}, options...))
 	calls.Handle(payoutv1connect.NewPayoutServiceHandler(payoutService{s}, options...))
 	calls.Handle(jobsv1connect.NewJobServiceHandler(jobService{s}, options...))
-	reflector := grpcreflect.NewStaticReflector(ledgerv1connect.LedgerServiceName, reconv1connect.ReconServiceName, jobsv1connect.JobServiceName, payoutv1connect.PayoutServiceName)
+	reflector := grpcreflect.NewStaticReflector(ledgerv1connect.LedgerServiceName, reconv1connect.ReconServiceName, jobsv1connect.JobServiceName, payoutv1connect.PayoutServiceName, payv1connect.PaymentServiceName)
 	calls.Handle(grpcreflect.NewHandlerV1(reflector, options...))
 	calls.Handle(grpcreflect.NewHandlerV1Alpha(reflector, options...))
 }
@@ -205,6 +213,11 @@ var errorCodes = []struct {
 	{auth.ErrCode, connect.CodePermissionDenied, "CODE"},
 	{auth.ErrCodeUsed, connect.CodePermissionDenied, "CODE_USED"},
 	{auth.ErrFactorLocked, connect.CodePermissionDenied, "FACTOR_LOCKED"},
+	{pay.ErrNotAllowed, connect.CodePermissionDenied, ""},
+	{pay.ErrNotFound, connect.CodeNotFound, ""},
+	{pay.ErrField, connect.CodeInvalidArgument, ""},
+	{ErrNotConnected, connect.CodeFailedPrecondition, "NOT_CONNECTED"},
+	{ErrEnvironment, connect.CodeFailedPrecondition, "ENVIRONMENT"},
 	{payout.ErrSamePerson, connect.CodePermissionDenied, ""},
 	{payout.ErrLimit, connect.CodePermissionDenied, ""},
 	{payout.ErrUnknownPayout, connect.CodeNotFound, ""},

@@ -26,6 +26,7 @@ import (
 	"github.com/clearward/clearward/proto/clearward/jobs/v1/jobsv1connect"
 	ledgerv1 "github.com/clearward/clearward/proto/clearward/ledger/v1"
 	"github.com/clearward/clearward/proto/clearward/ledger/v1/ledgerv1connect"
+	payv1 "github.com/clearward/clearward/proto/clearward/pay/v1"
 	payoutv1 "github.com/clearward/clearward/proto/clearward/payout/v1"
 	reconv1 "github.com/clearward/clearward/proto/clearward/recon/v1"
 	"github.com/clearward/clearward/proto/clearward/recon/v1/reconv1connect"
@@ -91,7 +92,7 @@ func denied(t *testing.T, err error, code connect.Code, name, says string) {
 func everyProcedure() (all []string) {
 	for _, file := range []protoreflect.FileDescriptor{
 		ledgerv1.File_clearward_ledger_v1_ledger_proto, reconv1.File_clearward_recon_v1_recon_proto, jobsv1.File_clearward_jobs_v1_jobs_proto,
-		payoutv1.File_clearward_payout_v1_payout_proto,
+		payv1.File_clearward_pay_v1_pay_proto, payoutv1.File_clearward_payout_v1_payout_proto,
 	} {
 		for i := range file.Services().Len() {
 			service := file.Services().Get(i)
@@ -251,7 +252,7 @@ func TestJobsAreManagedOverTheAPI(t *testing.T) {
 		t.Fatal(err)
 	}
 	all, err := client.ListJobs(t.Context(), &jobsv1.ListJobsRequest{})
-	if err != nil || len(all.GetJobs()) != 3 || all.GetJobs()[0].GetPausedBy() != "赵运营" {
+	if err != nil || len(all.GetJobs()) != 4 || all.GetJobs()[1].GetPausedBy() != "赵运营" {
 		t.Errorf("%v, %v", all, err)
 	}
 	_, err = client.RunJob(t.Context(), &jobsv1.RunJobRequest{Name: "gone"})

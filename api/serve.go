@@ -46,6 +46,9 @@ func Serve(ctx context.Context, c Config, o ServeOptions, out io.Writer) (err er
 		return err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
+	if err := s.checkEnvironments(ctx); err != nil {
+		return err
+	}
 	runner, err := jobs.Open(ctx, s.DB, s.now, s.log, s.schedule()...)
 	if err != nil {
 		return err
@@ -116,6 +119,7 @@ func (s *Server) schedule() []jobs.Job {
 	all := []jobs.Job{
 		{Name: "recon", Cron: "30 11 * * *", Run: s.reconcileDue},
 		{Name: "recon.late", Cron: "*/10 12-23 * * *", Run: s.reconcileDue},
+		{Name: "poll", Cron: "@every 5s", Run: s.pollPayments},
 		{Name: "verify", Cron: "0 * * * *", Run: func(ctx context.Context, _ time.Time) (int, error) {
 			found, err := s.Verify(ctx)
 			if err == nil && len(found) > 0 {

@@ -131,8 +131,8 @@ func get(t *testing.T, client *http.Client, url string) string {
 	return string(text)
 }
 
-// certificate makes a throw-away pair for 127.0.0.1.
-func certificate(t *testing.T) (cert, key string, pool *x509.CertPool) {
+// testPair makes a throw-away pair for 127.0.0.1.
+func testPair(t *testing.T) (cert, key string, pool *x509.CertPool) {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -160,7 +160,7 @@ func certificate(t *testing.T) (cert, key string, pool *x509.CertPool) {
 }
 
 func TestTheNetworkIsServedEncrypted(t *testing.T) {
-	cert, key, pool := certificate(t)
+	cert, key, pool := testPair(t)
 	ctx, stop := context.WithCancel(t.Context())
 	over := make(chan error, 1)
 	reader, writer := io.Pipe()

@@ -16,7 +16,9 @@ import (
 
 	"github.com/clearward/clearward/api/auth"
 	"github.com/clearward/clearward/api/jobs"
+	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/clearing"
+	"github.com/clearward/clearward/clearing/pay"
 	"github.com/clearward/clearward/clearing/payout"
 	"github.com/clearward/clearward/deploy/local"
 	"github.com/clearward/clearward/ledger"
@@ -63,6 +65,7 @@ type Server struct {
 
 	stack     *local.Stack
 	masterRef string
+	house     *pay.House
 	now       func() time.Time
 	log       *slog.Logger
 	committer *ledger.Committer
@@ -108,6 +111,7 @@ func Open(ctx context.Context, c Config) (s *Server, err error) {
 		return s, err
 	}
 	s.metrics = newMetrics(&s.committer.Counts)
+	s.house = &pay.House{DB: s.DB, Committer: s.committer, Now: s.now, Outside: &outside{s: s, open: map[clearing.Gateway]channels.Gateway{}}}
 	s.Engine = &recon.Engine{DB: s.DB, Committer: s.committer, Now: s.now}
 	if s.stack.Holder {
 		// Both are ended by Close, in its order, and not by the caller's interrupt.

@@ -50,6 +50,7 @@ const (
 	DailyRead   Action = "daily.read" // the standard bill files of hospitals
 	CashWrite   Action = "cash.write" // what a window did with cash
 
+	PaymentWrite  Action = "payment.write" // by the apps of a hospital
 	PayoutRead    Action = "payout.read"
 	PayoutRequest Action = "payout.request"
 	PayoutApprove Action = "payout.approve"
@@ -77,7 +78,7 @@ var allowed = map[Role][]Action{
 	Supplier:    {},
 	Auditor:     {PayoutRead, CaseRead, AuditRead, JobRead, DailyRead, APIRead},
 	Admin:       {KeyNew, APIRead},
-	Service:     {FeedWrite, ImportWrite, ReconRun, DailyRead, CashWrite, APIRead},
+	Service:     {PaymentWrite, FeedWrite, ImportWrite, ReconRun, DailyRead, CashWrite, APIRead},
 }
 
 // apart are the duties that must never meet in one person

@@ -1,0 +1,131 @@
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/channels/wechat"
+	"github.com/clearward/clearward/clearing"
+)
+
+// ErrNotConnected is wrapped where nothing says how the outside is reached.
+var ErrNotConnected = errors.New("not connected")
+
+// ErrEnvironment is wrapped where a merchant number's environment and its address
+// do not belong together: real money is never sent to a sandbox, nor the reverse.
+var ErrEnvironment = errors.New("production and sandbox do not mix")
+
+// outside is how channels are reached: from the master data, with the secrets that
+// it refers to. A connection is kept, since it knows whether its circuit is open.
+type outside struct {
+	s    *Server
+	mu   sync.Mutex
+	open map[clearing.Gateway]channels.Gateway
+}
+
+// wiring reads who may ask and where the outside is.
+func (s *Server) wiring(ctx context.Context) (w *clearing.Wiring, err error) {
+	err = s.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		w, err = clearing.LoadWiring(ctx, tx)
+		return err
+	})
+	return w, err
+}
+
+// readWiring is how long the reading of connections may take.
+const readWiring = 5 * time.Second
+
+// Gateway implements pay.Outside.
+func (o *outside) Gateway(channel, merchantNo string) (channels.Gateway, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), readWiring)
+	defer cancel()
+	w, err := o.s.wiring(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, g := range w.Gateways {
+		if g.Channel != channel || g.MerchantNo != merchantNo {
+			continue
+		}
+		if o.open[g] == nil {
+			if o.open[g], err = o.connect(g); err != nil {
+				delete(o.open, g)
+				return nil, fmt.Errorf("merchant number %s: %w", merchantNo, err)
+			}
+		}
+		return o.open[g], nil
+	}
+	return nil, fmt.Errorf("%w: merchant number %s of %s has no connection", ErrNotConnected, merchantNo, channel)
+}
+
+// HIS implements pay.Outside: where the app calls HIS (his_calls APP) it hands in
+// what HIS says, and nothing is asked from here.
+func (o *outside) HIS(hospital string) (channels.HISGateway, error) {
+	return nil, fmt.Errorf("%w: the HIS of hospital %s is called by its app", ErrNotConnected, hospital)
+}
+
+// connect opens the connection of a merchant number.
+func (o *outside) connect(g clearing.Gateway) (channels.Gateway, error) {
+	if g.Channel != channels.WeChat || g.API != "V2" {
+		return nil, fmt.Errorf("%w: %s %s has no client", ErrNotConnected, g.Channel, g.API)
+	}
+	settings := map[string]string{}
+	if err := json.Unmarshal([]byte(g.Settings), &settings); err != nil {
+		return nil, fmt.Errorf("%w: its settings cannot be read: %w", ErrNotConnected, err)
+	}
+	if elsewhere := settings["base_url"] != "" && settings["base_url"] != wechat.Host; elsewhere != (g.Environment == "SANDBOX") {
+		return nil, fmt.Errorf("%w: the environment is %s and the address %q", ErrEnvironment, g.Environment, settings["base_url"])
+	}
+	key, err := channels.Secret(settings["key"])
+	if err != nil {
+		return nil, err
+	}
+	c := wechat.Config{MerchantNo: g.MerchantNo, SubMerchantNo: settings["sub_merchant_id"], AppID: settings["app_id"], BaseURL: settings["base_url"],
+		NotifyURL: settings["notify_url"], RefundNotifyURL: settings["refund_notify_url"], SignType: wechat.SignType(settings["sign_type"]),
+		Key: key, Now: o.s.now}
+	if settings["certificate"] != "" {
+		if c.Certificate, err = certificate(settings["certificate"], settings["private_key"]); err != nil {
+			return nil, err
+		}
+	}
+	return wechat.NewV2(c)
+}
+
+// certificate reads a certificate and its key by their references.
+func certificate(cert, key string) (*tls.Certificate, error) {
+	public, err := channels.Secret(cert)
+	if err != nil {
+		return nil, err
+	}
+	private, err := channels.Secret(key)
+	if err != nil {
+		return nil, err
+	}
+	pair, err := tls.X509KeyPair([]byte(public), []byte(private))
+	return &pair, err
+}
+
+// checkEnvironments refuses to serve with a merchant number whose address is not
+// that of its environment (scenario 37).
+func (s *Server) checkEnvironments(ctx context.Context) error {
+	w, err := s.wiring(ctx)
+	if err != nil {
+		return err
+	}
+	for _, g := range w.Gateways {
+		if _, err := (&outside{s: s}).connect(g); errors.Is(err, ErrEnvironment) {
+			return fmt.Errorf("merchant number %s: %w", g.MerchantNo, err)
+		}
+	}
+	return nil
+}
