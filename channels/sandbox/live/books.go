@@ -92,6 +92,7 @@ type merchant struct {
 	orders  map[string]*order
 	refunds map[string]*refund // by our number, and by the channel's
 	rows    map[ledger.Day][]row
+	closed  map[ledger.Day][]*refund // refunds closed that day
 	net     map[ledger.Day]int64
 	balance int64
 	paidOut map[ledger.Day]int64 // withdrawn, by the day whose closing balance it was
@@ -307,7 +308,9 @@ func (s *Server) applyRefund(image refund) error {
 	m.refunds[r.refundID()] = r
 	r.order, r.Merchant, r.Order, r.Notify = o, o.Merchant, o.No, s.interned(image.Notify)
 	if r.State == refundClosed && !wasClosed {
-		m.move(ledger.DayOf(time.Unix(image.Done, 0)), image.Fen-image.Fee)
+		day := ledger.DayOf(time.Unix(image.Done, 0))
+		m.closed[day] = append(m.closed[day], r)
+		m.move(day, image.Fen-image.Fee)
 	}
 	if r.State == refundProcessing && r.DueAt > 0 {
 		heap.Push(&s.due, due{at: r.DueAt, r: r})

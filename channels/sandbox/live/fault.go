@@ -64,6 +64,7 @@ const (
 var (
 	callFaults   = []string{FaultDelay, FaultDrop, FaultHTTP500, FaultGarbage, FaultBadSign, FaultError, FaultPassword}
 	refundFaults = []string{FaultRefundLate, FaultRefundAbnormal, FaultRefundClosed}
+	noticeFaults = []string{FaultNoticeLost, FaultNoticeTwice, FaultNoticeLate, FaultNoticeForged, FaultNoticeForeign}
 	billFaults   = []string{FaultBillMissing, FaultBillAmount, FaultBillFee, FaultBillMidnight, FaultBillRestated, FaultBillForeign}
 )
 

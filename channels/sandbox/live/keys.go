@@ -16,8 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/clearward/clearward/channels"
 )
 
 // The keys of the sandbox are made at its first start, are good for nothing else,
@@ -31,42 +29,23 @@ type pair struct {
 	pem  []byte // of the certificate
 }
 
-// platformKeys are those of WeChat Pay, Alipay and whoever vouches for them.
+// platformKeys are those of the servers and of whoever vouches for them.
 type platformKeys struct {
 	dir     string
 	root    *pair
-	wechat  []*pair // platform certificates, the one in use last
-	public  *pair   // 微信支付公钥
-	alipay  *pair
 	serving tls.Certificate
 }
-
-// publicKeyID names WeChat Pay's own public key in the header Wechatpay-Serial.
-const publicKeyID = "PUB_KEY_ID_0119000001092026010100000000001001"
 
 // merchantKeys are what a merchant number and its channel share.
 type merchantKeys struct {
 	*pair
-	v2, v3 string
+	v2 string
 }
 
 func openKeys(dir string) (*platformKeys, error) {
 	k := &platformKeys{dir: filepath.Join(dir, "keys")}
 	var err error
 	if k.root, err = k.pair("channel/root", "Clearward Sandbox TEST Root CA", nil); err != nil {
-		return nil, err
-	}
-	for _, name := range []string{"channel/wechat_platform_1", "channel/wechat_platform_2"} {
-		p, err := k.pair(name, "Tenpay.com TEST Platform", k.root)
-		if err != nil {
-			return nil, err
-		}
-		k.wechat = append(k.wechat, p)
-	}
-	if k.public, err = k.pair("channel/wechat_public", "WeChat Pay TEST Public Key", k.root); err != nil {
-		return nil, err
-	}
-	if k.alipay, err = k.pair("channel/alipay", "Alipay TEST", k.root); err != nil {
 		return nil, err
 	}
 	server, err := k.pair("channel/server", "localhost", k.root)
@@ -77,14 +56,11 @@ func openKeys(dir string) (*platformKeys, error) {
 }
 
 // merchant opens or makes the keys of a merchant number.
-func (k *platformKeys) merchant(m *Merchant) (*merchantKeys, error) {
+func (k *platformKeys) merchant(no string) (*merchantKeys, error) {
 	own := &merchantKeys{}
 	var err error
-	if own.pair, err = k.pair(m.No+"/merchant", m.No, k.root); err != nil || m.Channel != channels.WeChat {
-		return own, err
-	}
-	if own.v2, err = k.text(m.No + "/api_v2.key"); err == nil {
-		own.v3, err = k.text(m.No + "/api_v3.key")
+	if own.pair, err = k.pair(no+"/merchant", no, k.root); err == nil {
+		own.v2, err = k.text(no + "/api_v2.key")
 	}
 	return own, err
 }

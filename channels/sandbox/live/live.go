@@ -7,6 +7,7 @@
 package live
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"gopkg.in/yaml.v3"
 
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/channels/sandbox/journal"
@@ -89,6 +92,21 @@ type Server struct {
 	lastNotice int64
 }
 
+// ReadConfig reads a YAML file; a field that is not known is refused.
+func ReadConfig(path string) (Config, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("sandbox config: %w", err)
+	}
+	var c Config
+	in := yaml.NewDecoder(bytes.NewReader(text))
+	in.KnownFields(true)
+	if err := in.Decode(&c); err != nil {
+		return Config{}, fmt.Errorf("%w: %s: %w", ErrRefused, path, err)
+	}
+	return c, nil
+}
+
 // Start opens the books and listens.
 func Start(cfg Config) (*Server, error) {
 	if cfg.FreeFen == 0 {
@@ -145,8 +163,8 @@ func (s *Server) addMerchant(config Merchant) error {
 		return fmt.Errorf("%w: merchant %s has no app", ErrRefused, config.No)
 	}
 	m := &merchant{Merchant: config, rate: points, balance: config.OpeningFen, orders: map[string]*order{}, refunds: map[string]*refund{},
-		rows: map[ledger.Day][]row{}, net: map[ledger.Day]int64{}, paidOut: map[ledger.Day]int64{}, free: map[uint32]uint8{}}
-	if m.keys, err = s.keys.merchant(&config); err != nil {
+		rows: map[ledger.Day][]row{}, closed: map[ledger.Day][]*refund{}, net: map[ledger.Day]int64{}, paidOut: map[ledger.Day]int64{}, free: map[uint32]uint8{}}
+	if m.keys, err = s.keys.merchant(config.No); err != nil {
 		return err
 	}
 	s.merchants[m.No] = m

@@ -6,7 +6,6 @@ import (
 	"context"
 	"io"
 	"net/http"
-	"time"
 
 	"github.com/clearward/clearward/channels/wechat"
 )

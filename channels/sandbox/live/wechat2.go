@@ -24,6 +24,8 @@ type call struct {
 	kind wechat.SignType
 	cert bool // came with the merchant's certificate
 	now  int64
+
+	password *Fault // the payer is asked for the password whatever the rules say
 }
 
 // out is the business part of an answer.
@@ -113,7 +115,7 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, m method) {
 	var said out
 	if done := f.Commit || f.Do == FaultDelay || f.Do == FaultBadSign || f.Do == FaultPassword; done {
 		if f.Do == FaultPassword {
-			c.in["sandbox_password"] = strconv.FormatInt(f.Seconds, 10)
+			c.password = f
 		}
 		said = m.work(s, c)
 	}
@@ -230,10 +232,10 @@ func (s *Server) micropay(c *call) out {
 	}
 	payer, _ := strconv.ParseUint(c.in["auth_code"][2:10], 10, 32)
 	o.Payer, o.Expires = uint32(payer), 0
-	if asked := c.in["sandbox_password"]; asked != "" || s.asksPassword(c.m, &o) {
+	if c.password != nil || s.asksPassword(c.m, &o) {
 		seconds := s.cfg.EnterIn
-		if asked != "" {
-			seconds, _ = strconv.ParseInt(asked, 10, 64)
+		if c.password != nil {
+			seconds = c.password.Seconds
 		}
 		if o.State = statePassword; seconds > 0 {
 			o.PaysAt = c.now + seconds
