@@ -16,6 +16,8 @@ import (
 
 	"github.com/clearward/clearward/api"
 	"github.com/clearward/clearward/api/auth"
+	"github.com/clearward/clearward/channels/sandbox/live"
+	"github.com/clearward/clearward/deploy/local"
 	"github.com/clearward/clearward/ledger"
 	"github.com/clearward/clearward/recon"
 	"github.com/clearward/clearward/recon/feed"
@@ -48,6 +50,7 @@ type commands struct {
 	Migrate   migrateCommand   `cmd:"" help:"Bring the tables up to date; every command does it too."`
 	Demo      demoCommand      `cmd:"" help:"Set up, import, feed and reconcile the sample day and a generated day, in a new data directory."`
 	Day       dayCommand       `cmd:"" help:"Generate a day and reconcile it, from files to the published batch, with the time of each stage and the peak memory."`
+	Sandbox   sandboxCommand   `cmd:"" help:"WeChat Pay V2 as a server on loopback, with books of its own, its bills, and faults on demand."`
 	Bench     benchCommand     `cmd:"" help:"Measure everything on this machine, beside reference points of the same run, and write bench.json."`
 }
 
@@ -455,6 +458,31 @@ type serveCommand struct {
 // Run implements the command.
 func (c *serveCommand) Run(p *program) error {
 	return api.Serve(p.ctx, p.config, api.ServeOptions{Listen: c.Listen, TLSCert: c.TLSCert, TLSKey: c.TLSKey}, p.out)
+}
+
+type sandboxCommand struct {
+	Dir    string `required:"" help:"Where books, keys and certificates are kept; a kill loses nothing." placeholder:"DIR"`
+	Config string `required:"" help:"YAML with the merchant numbers." placeholder:"FILE"`
+}
+
+// Run implements the command.
+func (c *sandboxCommand) Run(p *program) error {
+	config, err := live.ReadConfig(c.Config)
+	if err != nil {
+		return err
+	}
+	clock, err := local.ClockFromEnv(os.Getenv)
+	if err != nil {
+		return err
+	}
+	config.Dir, config.Now, config.SetClock = c.Dir, clock.Now, clock.Set
+	s, err := live.Start(config)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(p.out, "WeChat Pay: %s\nadmin API: %s\nkeys: %s/keys\n", s.Addresses.WeChat, s.Addresses.Admin, c.Dir)
+	<-p.ctx.Done()
+	return errors.Join(s.Close(), clock.Close())
 }
 
 type callCommand struct {

@@ -204,6 +204,7 @@ type hospital struct {
 type merchant struct {
 	hospital *hospital
 	channel  string
+	app      string // WeChat
 	no       string
 	pid      string // Alipay: the number without its 0156
 	rate     int64  // fee in hundredths of a percent: 60 is 0.60 %
@@ -229,9 +230,9 @@ func newHospital(i int, cfg Config) *hospital {
 	d := draw(cfg.Seed, streamWorld, uint64(i))
 	h.bankOpening = int64(d.between(50_000_000, 300_000_000))
 	rate := rates[i%len(rates)]
-	h.wechat = []*merchant{{hospital: h, channel: channels.WeChat, no: fmt.Sprintf("1900%06d", 109+1000*i), rate: rate[0]}}
+	h.wechat = []*merchant{{hospital: h, channel: channels.WeChat, app: wechatApp, no: fmt.Sprintf("1900%06d", 109+1000*i), rate: rate[0]}}
 	if i == 0 {
-		h.wechat = append(h.wechat, &merchant{hospital: h, channel: channels.WeChat, no: "1900000209", rate: rate[0]})
+		h.wechat = append(h.wechat, &merchant{hospital: h, channel: channels.WeChat, app: wechatApp, no: "1900000209", rate: rate[0]})
 	}
 	pid := fmt.Sprintf("2088%012d", 2+i)
 	h.alipay = &merchant{hospital: h, channel: channels.Alipay, no: pid + "0156", pid: pid, rate: rate[1]}

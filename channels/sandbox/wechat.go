@@ -150,7 +150,7 @@ func (w *wechatBill) tradeRow(u *unit) {
 	l, pay := &u.channel, u.pays()
 	b := append(w.trade.AvailableBuffer(), '`')
 	b = append(w.g.appendTime(b, l.at), ',')
-	b = cell(cell(cell(cell(b, wechatApp), w.m.no), "0"), u.entry.device)
+	b = cell(cell(cell(cell(b, w.m.app), w.m.no), "0"), u.entry.device)
 	b = cell(cell(b, u.trade), u.order)
 	b = append(b, "`oUpF8uMuAJO_M2pxb1Q9"...)
 	b = append(appendDigits(b, uint64(u.payer), 8), ',')

@@ -1,0 +1,218 @@
+package live
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/clearward/clearward/ledger"
+)
+
+// The admin API: JSON over HTTP on a port of loopback of its own. It plays the
+// payer, plants faults and shows the books; no channel has one.
+//
+//	POST /faults                  a Fault; returns it with its id
+//	GET  /faults                  those that wait
+//	POST /pay                     {"merchant","order"} or {"code"}: the payer pays a prepay order
+//	GET  /orders?merchant=&day=   orders paid that day, with their refunds
+//	GET  /books?merchant=&day=    sums of the day in fen, and what arrives at the bank
+//	POST /notices                 every waiting notice goes out now
+//	POST /clock                   {"at":"2026-09-16T10:00:00+08:00"}: the shared clock jumps
+func (s *Server) admin() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /faults", func(w http.ResponseWriter, r *http.Request) {
+		var f Fault
+		err := read(r, &f)
+		if err == nil {
+			f, err = s.Plant(f)
+		}
+		show(w, f, err)
+	})
+	mux.HandleFunc("GET /faults", func(w http.ResponseWriter, _ *http.Request) {
+		s.mu.Lock()
+		list := make([]Fault, 0, len(s.faults))
+		for _, f := range s.faults {
+			list = append(list, *f)
+		}
+		s.mu.Unlock()
+		show(w, list, nil)
+	})
+	mux.HandleFunc("POST /pay", func(w http.ResponseWriter, r *http.Request) {
+		var who struct{ Merchant, Order, Code string }
+		err := read(r, &who)
+		if err == nil {
+			err = s.payAsPayer(who.Merchant, who.Order, who.Code)
+		}
+		show(w, who, err)
+	})
+	mux.HandleFunc("GET /orders", func(w http.ResponseWriter, r *http.Request) {
+		list, err := s.Orders(r.FormValue("merchant"), r.FormValue("day"))
+		show(w, list, err)
+	})
+	mux.HandleFunc("GET /books", func(w http.ResponseWriter, r *http.Request) {
+		sums, err := s.Sums(r.FormValue("merchant"), r.FormValue("day"))
+		show(w, sums, err)
+	})
+	mux.HandleFunc("POST /notices", func(w http.ResponseWriter, _ *http.Request) { show(w, s.flush(), s.durable()) })
+	mux.HandleFunc("POST /clock", func(w http.ResponseWriter, r *http.Request) {
+		var to struct{ At time.Time }
+		err := read(r, &to)
+		if err == nil && s.cfg.SetClock == nil {
+			err = fmt.Errorf("%w: this sandbox has no clock of its own", ErrRefused)
+		}
+		if err == nil {
+			err = s.cfg.SetClock(to.At)
+		}
+		show(w, to, err)
+	})
+	return mux
+}
+
+func read(r *http.Request, to any) error {
+	if err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 1<<20)).Decode(to); err != nil {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return nil
+}
+
+func show(w http.ResponseWriter, what any, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	if err != nil {
+		w.WriteHeader(http.StatusConflict)
+		what = map[string]string{"error": err.Error()}
+	}
+	_ = json.NewEncoder(w).Encode(what) // a client that went away is no fault of ours
+}
+
+// payAsPayer is the payer who scans the code or goes on with the prepay order, or
+// enters the password.
+func (s *Server) payAsPayer(no, orderNo, code string) error {
+	s.mu.Lock()
+	s.advance()
+	var o *order
+	if m := s.merchants[no]; m != nil {
+		o = m.orders[orderNo]
+	}
+	var seq int
+	if _, err := fmt.Sscanf(code, "weixin://wxpay/bizpayurl?pr=%d", &seq); err == nil && seq > 0 && seq < len(s.bySeq) {
+		o = s.bySeq[seq]
+	}
+	waits := o != nil && (o.State == stateWaiting || o.State == statePassword)
+	if waits {
+		s.pay(o, s.cfg.Now().Unix())
+	}
+	s.mu.Unlock()
+	if !waits {
+		return fmt.Errorf("%w: no order waits for a payer there", ErrRefused)
+	}
+	return s.durable()
+}
+
+// flush sends every waiting notice now.
+func (s *Server) flush() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	waiting := make([]*notice, 0, len(s.notices))
+	for _, n := range s.notices {
+		waiting = append(waiting, n)
+	}
+	for _, n := range waiting {
+		image := *n
+		image.Next = s.cfg.Now().Unix()
+		s.keep("notice", &image)
+		s.applyNotice(&image)
+	}
+	return len(waiting)
+}
+
+// Sums are the books of a merchant number's day, in fen.
+type Sums struct {
+	Merchant   string       `json:"merchant"`
+	Day        ledger.Day   `json:"day"`
+	Payments   int          `json:"payments"`
+	PayFen     int64        `json:"pay_fen"`
+	FeeFen     int64        `json:"fee_fen"`
+	Refunds    int          `json:"refunds"` // reversals among them
+	RefundFen  int64        `json:"refund_fen"`
+	FeeBackFen int64        `json:"fee_back_fen"`
+	Opening    int64        `json:"opening_fen"`
+	Closing    int64        `json:"closing_fen"`
+	PaidOut    int64        `json:"paid_out_fen"` // of the closing balance, once it is
+	Arriving   []Settlement `json:"arriving"`     // at the bank on the day after the next morning's payout
+}
+
+// Sums returns the books of a merchant number's day as its bill will have them.
+func (s *Server) Sums(no, date string) (Sums, error) {
+	day, err := ledger.ParseDay(date)
+	if err != nil {
+		return Sums{}, fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.advance()
+	m := s.merchants[no]
+	if m == nil {
+		return Sums{}, fmt.Errorf("%w: merchant %q is not served", ErrRefused, no)
+	}
+	sums := Sums{Merchant: no, Day: day, Opening: m.closing(day.Add(-1)), Closing: m.closing(day), PaidOut: m.paidOut[day],
+		Arriving: s.arriving(m.BankAccount, workingDayAfter(day))}
+	for _, r := range slices.Concat(m.rows[day.Add(-1)], m.rows[day]) {
+		b, ok := m.billRow(r, day)
+		switch {
+		case !ok:
+		case r.r == nil:
+			sums.Payments, sums.PayFen, sums.FeeFen = sums.Payments+1, sums.PayFen+b.Amount, sums.FeeFen+b.Fee
+		default:
+			sums.Refunds, sums.RefundFen, sums.FeeBackFen = sums.Refunds+1, sums.RefundFen+b.Amount, sums.FeeBackFen+b.Fee
+		}
+	}
+	return sums, nil
+}
+
+// OrderView is an order as the admin API shows it.
+type OrderView struct {
+	Order   string      `json:"order"`
+	Trade   string      `json:"trade"`
+	State   string      `json:"state"`
+	Fen     int64       `json:"fen"`
+	Paid    time.Time   `json:"paid"`
+	Refunds []RefundRow `json:"refunds,omitempty"`
+}
+
+// RefundRow is one of its refunds.
+type RefundRow struct {
+	Refund string `json:"refund"`
+	State  string `json:"state"`
+	Fen    int64  `json:"fen"`
+	Cause  string `json:"cause"` // as the payer reads it
+}
+
+// Orders lists the orders paid on a day, in their order.
+func (s *Server) Orders(no, date string) ([]OrderView, error) {
+	day, err := ledger.ParseDay(date)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.advance()
+	m := s.merchants[no]
+	if m == nil {
+		return nil, fmt.Errorf("%w: merchant %q is not served", ErrRefused, no)
+	}
+	list := []OrderView{}
+	for _, r := range m.rows[day] {
+		if r.r != nil {
+			continue
+		}
+		trade, _ := tradeState(r.o)
+		v := OrderView{Order: r.o.No, Trade: r.o.tradeNo(), State: trade, Fen: r.o.Fen, Paid: time.Unix(r.o.Paid, 0).In(ledger.Beijing)}
+		for _, back := range r.o.refunds {
+			v.Refunds = append(v.Refunds, RefundRow{back.No, string(back.State), back.Fen, back.Cause})
+		}
+		list = append(list, v)
+	}
+	return list, nil
+}

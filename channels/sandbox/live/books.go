@@ -1,0 +1,387 @@
+package live
+
+import (
+	"container/heap"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/clearward/clearward/ledger"
+)
+
+// state is how far an order or refund is in the channel's books.
+type state string
+
+const (
+	stateWaiting  state = "WAITING"  // prepay order, not paid
+	statePassword state = "PASSWORD" // the payer is entering the password
+	statePaid     state = "PAID"
+	stateClosed   state = "CLOSED"
+	stateReversed state = "REVERSED"
+	stateFailed   state = "FAILED"
+
+	refundProcessing state = "PROCESSING"
+	refundDone       state = "SUCCESS"
+	refundAbnormal   state = "ABNORMAL"
+	refundClosed     state = "CLOSED"
+)
+
+// order is one order. Its JSON is the record in the journal: the newest image of an
+// order is what stands. Times are Unix seconds, amounts fen.
+type order struct {
+	Merchant string `json:"m"`
+	No       string `json:"no"`
+	Seq      int64  `json:"seq"`
+	Way      string `json:"way"`
+	Fen      int64  `json:"fen"`
+	State    state  `json:"st"`
+	Created  int64  `json:"at"`
+	Paid     int64  `json:"paid,omitempty"`
+	Expires  int64  `json:"exp,omitempty"`
+	PaysAt   int64  `json:"pays,omitempty"` // when the password is in; 0 = never
+	App      string `json:"app,omitempty"`
+	Subject  string `json:"sub,omitempty"`
+	Attach   string `json:"att,omitempty"`
+	Notify   string `json:"ntf,omitempty"`
+	Device   string `json:"dev,omitempty"`
+	Payer    uint32 `json:"by"`
+
+	// What a planted fault makes of the payment's row in the bills.
+	Missing  bool  `json:"missing,omitempty"`
+	Midnight bool  `json:"midnight,omitempty"`
+	Restated bool  `json:"restated,omitempty"`
+	MoreFen  int64 `json:"more,omitempty"`
+	MoreFee  int64 `json:"fee,omitempty"`
+
+	refunds []*refund
+}
+
+// refund is one refund, or the reversal of a paid order, with its image in the
+// journal.
+type refund struct {
+	Merchant string `json:"m"`
+	Order    string `json:"o"`
+	No       string `json:"no"`
+	Seq      int64  `json:"seq"`
+	Fen      int64  `json:"fen"`
+	Fee      int64  `json:"fee"` // given back
+	State    state  `json:"st"`
+	At       int64  `json:"at"`
+	Done     int64  `json:"done,omitempty"`
+	DueAt    int64  `json:"due,omitempty"`
+	DueState state  `json:"then,omitempty"`
+	Notify   string `json:"ntf,omitempty"`
+	Cause    string `json:"why,omitempty"`
+	Reversal bool   `json:"rev,omitempty"`
+
+	order *order
+}
+
+// row is one movement of a merchant's balance, in the order in which it happened.
+type row struct {
+	o *order
+	r *refund // nil of a payment
+}
+
+// merchant is one merchant number with its keys and books.
+type merchant struct {
+	Merchant
+	keys    *merchantKeys
+	rate    int64 // fee in hundredths of a percent
+	orders  map[string]*order
+	refunds map[string]*refund // by our number, and by the channel's
+	rows    map[ledger.Day][]row
+	closed  map[ledger.Day][]*refund // refunds closed that day
+	net     map[ledger.Day]int64
+	balance int64
+	paidOut map[ledger.Day]int64 // withdrawn, by the day whose closing balance it was
+	settled ledger.Day           // the last such day
+	free    map[uint32]uint8     // payments without password of freeDay, by payer
+	freeDay ledger.Day
+}
+
+func (m *merchant) fee(fen int64) int64 { return (fen*m.rate + 5000) / 10_000 }
+
+// billed are amount and fee of a payment as the bills have them.
+func (m *merchant) billed(o *order) (fen, fee int64) {
+	if o.Missing {
+		return 0, 0
+	}
+	fen = o.Fen + o.MoreFen
+	return fen, m.fee(fen) + o.MoreFee
+}
+
+// billDay is the day in whose bills a payment stands.
+func (o *order) billDay() ledger.Day {
+	day := ledger.DayOf(time.Unix(o.Paid, 0))
+	if o.Midnight {
+		day = day.Add(1)
+	}
+	return day
+}
+
+func (o *order) refunded() (fen, fee int64) {
+	for _, r := range o.refunds {
+		if r.State != refundClosed {
+			fen, fee = fen+r.Fen, fee+r.Fee
+		}
+	}
+	return fen, fee
+}
+
+// tradeNo is the channel's number of the payment, refundID that of the refund.
+func (o *order) tradeNo() string {
+	return fmt.Sprintf("4200002345%s%010d", ledger.DayOf(time.Unix(o.Created, 0)).Compact(), o.Seq)
+}
+
+func (r *refund) refundID() string {
+	return fmt.Sprintf("5030000701%s%011d", ledger.DayOf(time.Unix(r.At, 0)).Compact(), r.Seq)
+}
+
+// keep writes a record behind the others. A disk that fails makes every later
+// answer fail (durable).
+func (s *Server) keep(kind string, record any) {
+	if _, err := s.journal.Append(kind, record); err != nil {
+		s.broken = err
+	}
+}
+
+// durable waits until all that was kept is on disk.
+func (s *Server) durable() error {
+	s.mu.Lock()
+	err, at := s.broken, s.journal.Position()
+	s.mu.Unlock()
+	return errors.Join(err, s.journal.Wait(at))
+}
+
+// replay takes one record of the journal at start.
+func (s *Server) replay(kind string, body []byte) error {
+	take := func(v any) error { return json.Unmarshal(body, v) }
+	switch kind {
+	case "order":
+		var o order
+		if err := take(&o); err != nil {
+			return err
+		}
+		return s.applyOrder(o)
+	case "refund":
+		var r refund
+		if err := take(&r); err != nil {
+			return err
+		}
+		return s.applyRefund(r)
+	case "withdrawal":
+		var w withdrawal
+		if err := take(&w); err != nil {
+			return err
+		}
+		return s.applyWithdrawal(w)
+	case "fault":
+		var f Fault
+		if err := take(&f); err != nil {
+			return err
+		}
+		s.applyFault(f)
+		return nil
+	case "notice":
+		n := &notice{}
+		if err := take(n); err != nil {
+			return err
+		}
+		s.applyNotice(n)
+		return nil
+	}
+	return fmt.Errorf("%w: a record of kind %q", ErrRefused, kind)
+}
+
+func (s *Server) numbered(no string) (*merchant, error) {
+	if m, ok := s.merchants[no]; ok {
+		return m, nil
+	}
+	return nil, fmt.Errorf("%w: the books know merchant number %s, the config does not", ErrRefused, no)
+}
+
+// putOrder keeps an order's new image and lets it stand, under the lock.
+func (s *Server) putOrder(o order) *order {
+	if o.Seq == 0 {
+		o.Seq = s.lastOrder + 1
+	}
+	s.keep("order", &o)
+	if err := s.applyOrder(o); err != nil {
+		s.broken = err
+	}
+	return s.merchants[o.Merchant].orders[o.No]
+}
+
+func (s *Server) applyOrder(image order) error {
+	m, err := s.numbered(image.Merchant)
+	if err != nil {
+		return err
+	}
+	s.lastOrder = max(s.lastOrder, image.Seq)
+	o := m.orders[image.No]
+	if o == nil {
+		o = &order{}
+		m.orders[image.No] = o
+		for int64(len(s.bySeq)) <= image.Seq {
+			s.bySeq = append(s.bySeq, nil)
+		}
+		s.bySeq[image.Seq] = o
+	}
+	s.weigh(m, o, -1)
+	first := o.Paid == 0 && image.Paid > 0
+	refunds := o.refunds
+	*o = image
+	o.refunds = refunds
+	for _, text := range []*string{&o.Merchant, &o.Way, &o.App, &o.Subject, &o.Notify, &o.Device, &o.Attach} {
+		*text = s.interned(*text)
+	}
+	s.weigh(m, o, 1)
+	if first {
+		day := ledger.DayOf(time.Unix(o.Paid, 0))
+		m.rows[day] = append(m.rows[day], row{o: o})
+	}
+	if o.State == statePassword && o.PaysAt > 0 {
+		heap.Push(&s.due, due{at: o.PaysAt, o: o})
+	}
+	if o.State == stateWaiting && o.Expires > 0 {
+		heap.Push(&s.due, due{at: o.Expires, o: o})
+	}
+	return nil
+}
+
+// weigh adds a paid order to the balance, or takes it off again.
+func (s *Server) weigh(m *merchant, o *order, sign int64) {
+	if o.Paid == 0 {
+		return
+	}
+	fen, fee := m.billed(o)
+	m.balance += sign * (fen - fee)
+	m.net[o.billDay()] += sign * (fen - fee)
+}
+
+// interned keeps one copy of texts that many orders share.
+func (s *Server) interned(text string) string {
+	if one, ok := s.texts[text]; ok {
+		return one
+	}
+	if len(s.texts) < 10_000 {
+		s.texts[text] = text
+	}
+	return text
+}
+
+// putRefund keeps a refund's new image and lets it stand, under the lock.
+func (s *Server) putRefund(r refund) *refund {
+	if r.Seq == 0 {
+		r.Seq = s.lastRefund + 1
+	}
+	s.keep("refund", &r)
+	if err := s.applyRefund(r); err != nil {
+		s.broken = err
+	}
+	return s.merchants[r.Merchant].refunds[r.No]
+}
+
+func (s *Server) applyRefund(image refund) error {
+	m, err := s.numbered(image.Merchant)
+	if err != nil {
+		return err
+	}
+	o := m.orders[image.Order]
+	if o == nil {
+		return fmt.Errorf("%w: refund %s of order %s, which the books do not have", ErrRefused, image.No, image.Order)
+	}
+	s.lastRefund = max(s.lastRefund, image.Seq)
+	r := m.refunds[image.No]
+	wasClosed := r != nil && r.State == refundClosed
+	if r == nil {
+		r = &refund{}
+		m.refunds[image.No] = r
+		o.refunds = append(o.refunds, r)
+		day := ledger.DayOf(time.Unix(image.At, 0))
+		m.rows[day] = append(m.rows[day], row{o: o, r: r})
+		m.move(day, image.Fee-image.Fen)
+	}
+	*r = image
+	m.refunds[r.refundID()] = r
+	r.order, r.Merchant, r.Order, r.Notify = o, o.Merchant, o.No, s.interned(image.Notify)
+	if r.State == refundClosed && !wasClosed {
+		day := ledger.DayOf(time.Unix(image.Done, 0))
+		m.closed[day] = append(m.closed[day], r)
+		m.move(day, image.Fen-image.Fee)
+	}
+	if r.State == refundProcessing && r.DueAt > 0 {
+		heap.Push(&s.due, due{at: r.DueAt, r: r})
+	}
+	return nil
+}
+
+func (m *merchant) move(day ledger.Day, fen int64) {
+	m.balance += fen
+	m.net[day] += fen
+}
+
+// due is something that happens by itself at a time.
+type due struct {
+	at int64
+	o  *order
+	r  *refund
+	n  *notice
+}
+
+// queue is a heap of what is due, the earliest first.
+type queue []due
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].at < q[j].at }
+func (q queue) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
+
+// Push implements heap.Interface.
+func (q *queue) Push(x any) { *q = append(*q, x.(due)) }
+
+// Pop implements heap.Interface.
+func (q *queue) Pop() any {
+	last := (*q)[len(*q)-1]
+	*q = (*q)[:len(*q)-1]
+	return last
+}
+
+// advance lets happen what is due by now, under the lock.
+func (s *Server) advance() {
+	now := s.cfg.Now().Unix()
+	for len(s.due) > 0 && s.due[0].at <= now {
+		d := heap.Pop(&s.due).(due)
+		s.settleUntil(d.at)
+		switch {
+		case d.o != nil && d.o.State == statePassword && d.o.PaysAt == d.at:
+			s.pay(d.o, d.at)
+		case d.o != nil && d.o.State == stateWaiting && d.o.Expires == d.at:
+			image := *d.o
+			image.State = stateClosed
+			s.putOrder(image)
+		case d.r != nil && d.r.State == refundProcessing && d.r.DueAt == d.at:
+			s.finishRefund(d.r, d.at)
+		case d.n != nil && !d.n.Done && d.n.Next == d.at:
+			s.sending = append(s.sending, d.n)
+		}
+	}
+	s.settleUntil(now)
+}
+
+// pay books the payer's money and queues the notice.
+func (s *Server) pay(o *order, at int64) *order {
+	image := *o
+	image.State, image.Paid = statePaid, at
+	o = s.putOrder(image)
+	s.announce(s.merchants[o.Merchant], o, nil, at)
+	return o
+}
+
+func (s *Server) finishRefund(r *refund, at int64) {
+	image := *r
+	image.State, image.Done = r.DueState, at
+	r = s.putRefund(image)
+	s.announce(s.merchants[r.Merchant], r.order, r, at)
+}

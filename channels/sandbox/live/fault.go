@@ -1,0 +1,151 @@
+package live
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Fault is something that goes wrong at the next fitting call, notice or row of a
+// bill. An empty field fits all.
+type Fault struct {
+	ID       int64  `json:"id"`
+	Do       string `json:"do"`            // one of the kinds below
+	API      string `json:"api,omitempty"` // of a call: pay, query, close, reverse, refund, refundquery, bill, and those of bank and HIS
+	Merchant string `json:"merchant,omitempty"`
+	Order    string `json:"order,omitempty"`  // order number; of bank and HIS their reference
+	Commit   bool   `json:"commit,omitempty"` // the work is done before it goes wrong
+	Millis   int64  `json:"millis,omitempty"` // DELAY, in the machine's time
+	Seconds  int64  `json:"seconds,omitempty"`
+	Fen      int64  `json:"fen,omitempty"`
+	Code     string `json:"code,omitempty"` // ERROR: in the channel's own words
+	Text     string `json:"text,omitempty"`
+	Times    int    `json:"times,omitempty"` // how often, 0 = once
+}
+
+// Faults of calls.
+const (
+	FaultDelay    = "DELAY"    // the answer comes late
+	FaultDrop     = "DROP"     // the connection breaks
+	FaultHTTP500  = "HTTP_500" // no answer of the channel
+	FaultGarbage  = "GARBAGE"  // an answer that cannot be read
+	FaultBadSign  = "BAD_SIGN" // done, and the answer's signature is wrong
+	FaultError    = "ERROR"    // an error code of the channel; with commit the work is done all the same
+	FaultPassword = "PASSWORD" // pay: the payer is asked for the password; done after seconds, 0 = never
+)
+
+// Faults of refunds: how an accepted one goes on after seconds.
+const (
+	FaultRefundLate     = "REFUND_LATE" // PROCESSING for so long
+	FaultRefundAbnormal = "REFUND_ABNORMAL"
+	FaultRefundClosed   = "REFUND_CLOSED"
+)
+
+// Faults of notices.
+const (
+	FaultNoticeLost    = "NOTICE_LOST"
+	FaultNoticeTwice   = "NOTICE_TWICE"
+	FaultNoticeLate    = "NOTICE_LATE"
+	FaultNoticeForged  = "NOTICE_FORGED"  // one with a wrong signature comes first
+	FaultNoticeForeign = "NOTICE_FOREIGN" // one for another merchant comes first
+)
+
+// Faults of a payment's rows in the bills; fund bill and settlement follow, but for
+// a restated row, whose sums stay. They are planted by order number before the
+// day's money is withdrawn, half past nine of the next day.
+const (
+	FaultBillMissing  = "BILL_MISSING"
+	FaultBillAmount   = "BILL_AMOUNT"   // by fen more or less
+	FaultBillFee      = "BILL_FEE"      // by fen more or less
+	FaultBillMidnight = "BILL_MIDNIGHT" // in the next day's bill
+	FaultBillRestated = "BILL_RESTATED" // from now on the trade bill names another order in its place
+	FaultBillForeign  = "BILL_FOREIGN"  // merchant, order, fen: a payment that another business took on the number
+)
+
+var (
+	callFaults   = []string{FaultDelay, FaultDrop, FaultHTTP500, FaultGarbage, FaultBadSign, FaultError, FaultPassword}
+	refundFaults = []string{FaultRefundLate, FaultRefundAbnormal, FaultRefundClosed}
+	noticeFaults = []string{FaultNoticeLost, FaultNoticeTwice, FaultNoticeLate, FaultNoticeForged, FaultNoticeForeign}
+	billFaults   = []string{FaultBillMissing, FaultBillAmount, FaultBillFee, FaultBillMidnight, FaultBillRestated, FaultBillForeign}
+)
+
+// Plant makes a fault wait for its turn, or changes the bill's row at once.
+func (s *Server) Plant(f Fault) (Fault, error) {
+	if slices.Contains(billFaults, f.Do) {
+		return f, s.spoilBill(f)
+	}
+	if !slices.Contains(slices.Concat(callFaults, refundFaults, noticeFaults), f.Do) {
+		return f, fmt.Errorf("%w: fault %q is not known", ErrRefused, f.Do)
+	}
+	f.Times = max(f.Times, 1)
+	s.mu.Lock()
+	s.lastFault++
+	f.ID = s.lastFault
+	s.keep("fault", &f)
+	s.applyFault(f)
+	s.mu.Unlock()
+	return f, s.durable()
+}
+
+func (s *Server) applyFault(f Fault) {
+	s.lastFault = max(s.lastFault, f.ID)
+	s.faults = slices.DeleteFunc(s.faults, func(g *Fault) bool { return g.ID == f.ID })
+	if f.Times > 0 {
+		s.faults = append(s.faults, &f)
+	}
+}
+
+// take uses up the first fault of these kinds that fits, under the lock.
+func (s *Server) take(kinds []string, api, merchant, order string) *Fault {
+	for _, f := range s.faults {
+		if !slices.Contains(kinds, f.Do) || f.API != "" && f.API != api || f.Merchant != "" && f.Merchant != merchant || f.Order != "" && f.Order != order {
+			continue
+		}
+		taken := *f
+		f.Times--
+		s.keep("fault", f)
+		s.applyFault(*f)
+		return &taken
+	}
+	return nil
+}
+
+// byTail is the fault that the last two digits of amount or auth code ask for
+// (spec/channels.md K.1), where the merchant number has that switched on.
+func byTail(m *merchant, api string, fen int64, code string) *Fault {
+	tail := fen % 100
+	switch m.Tails {
+	case "":
+		return nil
+	case "code":
+		if len(code) < 2 {
+			return nil
+		}
+		tail = int64(code[len(code)-2]-'0')*10 + int64(code[len(code)-1]-'0')
+	}
+	if api == "refund" {
+		switch tail {
+		case 10:
+			return &Fault{Do: FaultRefundLate, Seconds: 60}
+		case 11:
+			return &Fault{Do: FaultRefundAbnormal}
+		}
+		return nil
+	}
+	switch tail {
+	case 2:
+		return &Fault{Do: FaultPassword, Seconds: 10}
+	case 3:
+		return &Fault{Do: FaultPassword}
+	case 4:
+		return &Fault{Do: FaultError, Code: "SYSTEMERROR", Commit: true}
+	case 5:
+		return &Fault{Do: FaultError, Code: "SYSTEMERROR"}
+	case 6:
+		return &Fault{Do: FaultDrop, Commit: true}
+	case 7:
+		return &Fault{Do: FaultError, Code: "NOTENOUGH"}
+	case 8:
+		return &Fault{Do: FaultBadSign}
+	}
+	return nil
+}

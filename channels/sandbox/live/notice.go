@@ -1,0 +1,141 @@
+package live
+
+import (
+	"bytes"
+	"container/heap"
+	"context"
+	"io"
+	"net/http"
+
+	"github.com/clearward/clearward/channels/wechat"
+)
+
+// retries is the plan by which a notice is sent again until it is taken, in seconds
+// (spec/channels.md A.2).
+var retries = []int64{15, 15, 30, 180, 1800, 1800, 1800, 1800, 3600}
+
+// notice is one notice on its way, with its image in the journal. What it says is
+// written when it is sent.
+type notice struct {
+	ID       int64  `json:"id"`
+	Merchant string `json:"m"`
+	Order    string `json:"o"`
+	Refund   string `json:"r,omitempty"` // number of the refund
+	URL      string `json:"url"`
+	Tries    int    `json:"tries"`
+	Next     int64  `json:"next"`
+	Done     bool   `json:"done,omitempty"`
+	Forged   bool   `json:"forged,omitempty"` // what is sent is wrongly signed
+	Foreign  bool   `json:"foreign,omitempty"`
+}
+
+// announce queues the notice of a payment or refund, under the lock.
+func (s *Server) announce(m *merchant, o *order, r *refund, at int64) {
+	n := notice{Merchant: m.No, Order: o.No, URL: o.Notify, Next: at}
+	if r != nil {
+		n.URL, n.Refund = r.Notify, r.No
+	}
+	if n.URL == "" {
+		return
+	}
+	f := s.take(noticeFaults, "notice", m.No, o.No)
+	if f == nil {
+		s.queueNotice(n)
+		return
+	}
+	switch f.Do {
+	case FaultNoticeLost:
+		return
+	case FaultNoticeTwice:
+		s.queueNotice(n)
+	case FaultNoticeLate:
+		n.Next += f.Seconds
+	case FaultNoticeForged:
+		forged := n
+		forged.Forged = true
+		s.queueNotice(forged)
+	case FaultNoticeForeign:
+		foreign := n
+		foreign.Foreign = true
+		s.queueNotice(foreign)
+	}
+	s.queueNotice(n)
+}
+
+func (s *Server) queueNotice(n notice) {
+	s.lastNotice++
+	n.ID = s.lastNotice
+	s.keep("notice", &n)
+	s.applyNotice(&n)
+}
+
+func (s *Server) applyNotice(n *notice) {
+	s.lastNotice = max(s.lastNotice, n.ID)
+	delete(s.notices, n.ID)
+	if !n.Done {
+		s.notices[n.ID] = n
+		heap.Push(&s.due, due{at: n.Next, n: n})
+	}
+}
+
+// send sends a notice once and keeps when it goes out again.
+func (s *Server) send(ctx context.Context, n *notice) {
+	s.mu.Lock()
+	m := s.merchants[n.Merchant]
+	o := m.orders[n.Order]
+	request, err := compose(ctx, m, o, m.refunds[n.Refund], n)
+	s.mu.Unlock()
+	taken := false
+	if err == nil {
+		taken = s.post(request)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	image := *n
+	image.Tries++
+	if image.Done = taken || n.Forged || n.Foreign || image.Tries > len(retries); !image.Done {
+		image.Next = s.cfg.Now().Unix() + retries[image.Tries-1]
+	}
+	s.keep("notice", &image)
+	s.applyNotice(&image)
+}
+
+// post sends and says whether the merchant took the notice.
+func (s *Server) post(request *http.Request) bool {
+	answer, err := s.client.Do(request)
+	if err != nil {
+		return false
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, 64<<10))
+	if err != nil || answer.StatusCode/100 != 2 {
+		return false
+	}
+	said, err := wechat.ParseXML(body)
+	return err == nil && said["return_code"] == "SUCCESS"
+}
+
+func compose(ctx context.Context, m *merchant, o *order, r *refund, n *notice) (*http.Request, error) {
+	if n.Foreign {
+		other := *m
+		other.No, m = "1999999999", &other
+	}
+	key := m.keys.v2
+	if n.Forged {
+		key = "forged-key-forged-key-forged-key"
+	}
+	message := wechat.Message{"return_code": "SUCCESS", "return_msg": "OK", "appid": o.App, "mch_id": m.No, "nonce_str": nonce()}
+	if r != nil {
+		plain := refundNotice(o, r)
+		message["req_info"] = wechat.SealRefund(plain.XML(), key)
+	} else {
+		paidFields(message, o)
+		message["result_code"] = "SUCCESS"
+		message["sign"] = message.Sign(wechat.SignMD5, key)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, n.URL, bytes.NewReader(message.XML()))
+	if err == nil {
+		request.Header.Set("Content-Type", "text/xml")
+	}
+	return request, err
+}
