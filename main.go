@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +31,8 @@ database; nobody else gets that far. Decisions on cases are a person's: they nee
 CLEARWARD_KEY), and who proposes cannot approve.
 
 Environment: CLEARWARD_DATA_DIR, CLEARWARD_DATABASE_URL, COCKROACH_BINARY, CLEARWARD_KAFKA_BROKERS,
-CLEARWARD_KEY, CLEARWARD_LOG (debug, info, warn, error). Exit code 1: refused or failed; 2: wrongly asked.`
+CLEARWARD_KEY, CLEARWARD_CLOCK (a file: several processes share one clock that can be stepped),
+CLEARWARD_LOG (debug, info, warn, error). Exit code 1: refused or failed; 2: wrongly asked.`
 
 // commands is the command line.
 type commands struct {
@@ -81,7 +83,7 @@ func run(ctx context.Context, args []string, out, log io.Writer) (code int) {
 	}
 	config, err := api.FromEnv(os.Getenv, log)
 	if err == nil {
-		err = asked.Run(&program{ctx: ctx, config: config, out: out, log: log})
+		err = runWith(asked, &program{ctx: ctx, config: config, out: out, log: log})
 	}
 	var usage usageError
 	switch {
@@ -95,6 +97,17 @@ func run(ctx context.Context, args []string, out, log io.Writer) (code int) {
 	return 0
 }
 
+// runWith carries out a command by the clock that the environment names.
+func runWith(asked *kong.Context, p *program) (err error) {
+	if p.clock, err = local.ClockFromEnv(os.Getenv); err != nil {
+		return err
+	}
+	if p.clock != nil {
+		p.config.Now = p.clock.Now
+	}
+	return errors.Join(asked.Run(p), p.clock.Close())
+}
+
 // usageError says that a command was asked for in a way that cannot be meant.
 type usageError string
 
@@ -105,6 +118,7 @@ func (u usageError) Error() string { return string(u) }
 type program struct {
 	ctx      context.Context
 	config   api.Config
+	clock    *local.Clock // nil: the machine's
 	out, log io.Writer
 }
 
@@ -471,18 +485,17 @@ func (c *sandboxCommand) Run(p *program) error {
 	if err != nil {
 		return err
 	}
-	clock, err := local.ClockFromEnv(os.Getenv)
-	if err != nil {
-		return err
-	}
-	config.Dir, config.Now, config.SetClock = c.Dir, clock.Now, clock.Set
+	config.Dir, config.Now, config.SetClock = c.Dir, p.clock.Now, p.clock.Set
 	s, err := live.Start(config)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(p.out, "WeChat Pay: %s\nadmin API: %s\nkeys: %s/keys\n", s.Addresses.WeChat, s.Addresses.Admin, c.Dir)
+	fmt.Fprintf(p.out, "The keys are in %s/keys. The servers answer at:\n", c.Dir)
+	if err := json.NewEncoder(p.out).Encode(s.Addresses); err != nil {
+		return errors.Join(err, s.Close())
+	}
 	<-p.ctx.Done()
-	return errors.Join(s.Close(), clock.Close())
+	return s.Close()
 }
 
 type callCommand struct {

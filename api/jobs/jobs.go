@@ -98,19 +98,29 @@ func parse(text string) (cron.Schedule, error) {
 	return cron.ParseStandard(text)
 }
 
+// glance is how often the clock is read, in time of the machine: a clock that is
+// stepped jumps while the machine's stands nearly still.
+const glance = 20 * time.Millisecond
+
 // Start runs what is due, again and again, until Stop. every is how often it
-// looks, in time of the machine.
+// looks, by the clock.
 func (r *Runner) Start(every time.Duration) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.stop = cancel
 	r.running.Go(func() {
-		for ticker := time.NewTicker(every); ; {
+		var looked time.Time
+		for ticker := time.NewTicker(min(every, glance)); ; {
 			select {
 			case <-ctx.Done():
 				ticker.Stop()
 				return
 			case <-ticker.C:
 			}
+			now := r.now()
+			if now.Sub(looked) < every {
+				continue
+			}
+			looked = now
 			if _, err := r.Tick(ctx); err != nil && ctx.Err() == nil {
 				r.log.Error("jobs", "error", err)
 			}
