@@ -226,16 +226,26 @@ func (s *Server) feedAll(ctx context.Context, kind FeedKind, files []FileToFeed,
 	return rows, err
 }
 
-// row is what is compared of a case.
+// row is what is compared of a case: what it is, whose, what each side says, and
+// the difference.
 type row struct {
 	code                                        recon.Code
 	polarity, channel, order, refund, reference string
+	his, platform, bill                         string // fen, "" where the side has none
 	fen                                         int64
 }
 
 // String implements fmt.Stringer.
 func (r row) String() string {
-	return strings.Join([]string{string(r.code), r.polarity, r.channel, r.order, r.refund, r.reference, strconv.FormatInt(r.fen, 10)}, ",")
+	return strings.Join([]string{string(r.code), r.polarity, r.channel, r.order, r.refund, r.reference, r.his, r.platform, r.bill, strconv.FormatInt(r.fen, 10)}, ",")
+}
+
+// amount is fen as a text, "" for none.
+func amount[M ~int64](fen *M) string {
+	if fen == nil {
+		return ""
+	}
+	return strconv.FormatInt(int64(*fen), 10)
 }
 
 // compare counts what was planned and found, by code, and names every row that
@@ -250,12 +260,12 @@ func (t *DayTimings) compare(planned []sandbox.Case, found []*recon.Item) {
 	}
 	for _, c := range planned {
 		count(recon.Code(c.Code)).Planned++
-		open[row{recon.Code(c.Code), c.Polarity, c.Channel, c.OrderNo, c.RefundNo, c.BankRef, c.AmountFen}]++
+		open[row{recon.Code(c.Code), c.Polarity, c.Channel, c.OrderNo, c.RefundNo, c.BankRef, amount(c.HisFen), amount(c.PlatformFen), amount(c.ChannelFen), c.AmountFen}]++
 	}
 	for _, i := range found {
 		if i.Code.Listed() {
 			count(i.Code).Found++
-			open[row{i.Code, i.Polarity(), i.Channel, i.OrderNo, i.RefundNo, i.BankRef, int64(i.Amount)}]--
+			open[row{i.Code, i.Polarity(), i.Channel, i.OrderNo, i.RefundNo, i.BankRef, amount(i.HIS), amount(i.Platform), amount(i.ChannelFen), int64(i.Amount)}]--
 		}
 	}
 	for r, left := range open {
