@@ -62,6 +62,7 @@ var procedures = map[string]auth.Action{
 	payoutv1connect.PayoutServiceRequestPayoutProcedure:    auth.PayoutRequest,
 	payoutv1connect.PayoutServiceGetPayoutProcedure:        auth.PayoutRead,
 	payoutv1connect.PayoutServiceListPayoutsProcedure:      auth.PayoutRead,
+	payoutv1connect.PayoutServiceListSubsidiesProcedure:    auth.PayoutRead,
 	payoutv1connect.PayoutServiceApprovePayoutsProcedure:   auth.PayoutApprove,
 	payoutv1connect.PayoutServiceRefusePayoutProcedure:     auth.PayoutRefuse,
 	payoutv1connect.PayoutServicePausePayoutsProcedure:     auth.PayoutPause,

@@ -147,6 +147,23 @@ func (p payoutService) ListPayouts(ctx context.Context, r *payoutv1.ListPayoutsR
 	return &payoutv1.ListPayoutsResponse{Payouts: payoutMessages(list)}, nil
 }
 
+// ListSubsidies implements the call.
+func (p payoutService) ListSubsidies(ctx context.Context, r *payoutv1.ListSubsidiesRequest) (*payoutv1.ListSubsidiesResponse, error) {
+	all, _, err := p.desk(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := all.Subsidies(ctx, r.GetHospital())
+	if err != nil {
+		return nil, err
+	}
+	out := &payoutv1.ListSubsidiesResponse{}
+	for _, d := range list {
+		out.Subsidies = append(out.Subsidies, &payoutv1.Subsidy{Settlement: d.Subject, AmountFen: int64(d.Amount)})
+	}
+	return out, nil
+}
+
 // ApprovePayouts implements the call.
 func (p payoutService) ApprovePayouts(ctx context.Context, r *payoutv1.ApprovePayoutsRequest) (*payoutv1.ApprovePayoutsResponse, error) {
 	all, by, err := p.desk(ctx)

@@ -693,6 +693,147 @@ func (x *ListPayoutsResponse) GetPayouts() []*Payout {
 	return nil
 }
 
+type ListSubsidiesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hospital      string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSubsidiesRequest) Reset() {
+	*x = ListSubsidiesRequest{}
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSubsidiesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSubsidiesRequest) ProtoMessage() {}
+
+func (x *ListSubsidiesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSubsidiesRequest.ProtoReflect.Descriptor instead.
+func (*ListSubsidiesRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListSubsidiesRequest) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+type ListSubsidiesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Subsidies     []*Subsidy             `protobuf:"bytes,1,rep,name=subsidies,proto3" json:"subsidies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListSubsidiesResponse) Reset() {
+	*x = ListSubsidiesResponse{}
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListSubsidiesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListSubsidiesResponse) ProtoMessage() {}
+
+func (x *ListSubsidiesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListSubsidiesResponse.ProtoReflect.Descriptor instead.
+func (*ListSubsidiesResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ListSubsidiesResponse) GetSubsidies() []*Subsidy {
+	if x != nil {
+		return x.Subsidies
+	}
+	return nil
+}
+
+type Subsidy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The subject of a payout that remits it.
+	Settlement    string `protobuf:"bytes,1,opt,name=settlement,proto3" json:"settlement,omitempty"`
+	AmountFen     int64  `protobuf:"varint,2,opt,name=amount_fen,json=amountFen,proto3" json:"amount_fen,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Subsidy) Reset() {
+	*x = Subsidy{}
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Subsidy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Subsidy) ProtoMessage() {}
+
+func (x *Subsidy) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Subsidy.ProtoReflect.Descriptor instead.
+func (*Subsidy) Descriptor() ([]byte, []int) {
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Subsidy) GetSettlement() string {
+	if x != nil {
+		return x.Settlement
+	}
+	return ""
+}
+
+func (x *Subsidy) GetAmountFen() int64 {
+	if x != nil {
+		return x.AmountFen
+	}
+	return 0
+}
+
 type ApprovePayoutsRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Items  []*ReadBack            `protobuf:"bytes,1,rep,name=items,proto3" json:"items,omitempty"`
@@ -706,7 +847,7 @@ type ApprovePayoutsRequest struct {
 
 func (x *ApprovePayoutsRequest) Reset() {
 	*x = ApprovePayoutsRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[8]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -718,7 +859,7 @@ func (x *ApprovePayoutsRequest) String() string {
 func (*ApprovePayoutsRequest) ProtoMessage() {}
 
 func (x *ApprovePayoutsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[8]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -731,7 +872,7 @@ func (x *ApprovePayoutsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePayoutsRequest.ProtoReflect.Descriptor instead.
 func (*ApprovePayoutsRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{8}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ApprovePayoutsRequest) GetItems() []*ReadBack {
@@ -772,7 +913,7 @@ type ReadBack struct {
 
 func (x *ReadBack) Reset() {
 	*x = ReadBack{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[9]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +925,7 @@ func (x *ReadBack) String() string {
 func (*ReadBack) ProtoMessage() {}
 
 func (x *ReadBack) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[9]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +938,7 @@ func (x *ReadBack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadBack.ProtoReflect.Descriptor instead.
 func (*ReadBack) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{9}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ReadBack) GetNumber() string {
@@ -823,7 +964,7 @@ type ApprovePayoutsResponse struct {
 
 func (x *ApprovePayoutsResponse) Reset() {
 	*x = ApprovePayoutsResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[10]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -835,7 +976,7 @@ func (x *ApprovePayoutsResponse) String() string {
 func (*ApprovePayoutsResponse) ProtoMessage() {}
 
 func (x *ApprovePayoutsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[10]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -848,7 +989,7 @@ func (x *ApprovePayoutsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePayoutsResponse.ProtoReflect.Descriptor instead.
 func (*ApprovePayoutsResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{10}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ApprovePayoutsResponse) GetPayouts() []*Payout {
@@ -868,7 +1009,7 @@ type RefusePayoutRequest struct {
 
 func (x *RefusePayoutRequest) Reset() {
 	*x = RefusePayoutRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[11]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +1021,7 @@ func (x *RefusePayoutRequest) String() string {
 func (*RefusePayoutRequest) ProtoMessage() {}
 
 func (x *RefusePayoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[11]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +1034,7 @@ func (x *RefusePayoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusePayoutRequest.ProtoReflect.Descriptor instead.
 func (*RefusePayoutRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{11}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RefusePayoutRequest) GetNumber() string {
@@ -919,7 +1060,7 @@ type RefusePayoutResponse struct {
 
 func (x *RefusePayoutResponse) Reset() {
 	*x = RefusePayoutResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[12]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -931,7 +1072,7 @@ func (x *RefusePayoutResponse) String() string {
 func (*RefusePayoutResponse) ProtoMessage() {}
 
 func (x *RefusePayoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[12]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -944,7 +1085,7 @@ func (x *RefusePayoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusePayoutResponse.ProtoReflect.Descriptor instead.
 func (*RefusePayoutResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{12}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RefusePayoutResponse) GetPayout() *Payout {
@@ -967,7 +1108,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[13]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1120,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[13]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1133,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{13}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Pause) GetPausedBy() string {
@@ -1032,7 +1173,7 @@ type PausePayoutsRequest struct {
 
 func (x *PausePayoutsRequest) Reset() {
 	*x = PausePayoutsRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[14]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1044,7 +1185,7 @@ func (x *PausePayoutsRequest) String() string {
 func (*PausePayoutsRequest) ProtoMessage() {}
 
 func (x *PausePayoutsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[14]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1057,7 +1198,7 @@ func (x *PausePayoutsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PausePayoutsRequest.ProtoReflect.Descriptor instead.
 func (*PausePayoutsRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{14}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *PausePayoutsRequest) GetReason() string {
@@ -1076,7 +1217,7 @@ type PausePayoutsResponse struct {
 
 func (x *PausePayoutsResponse) Reset() {
 	*x = PausePayoutsResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[15]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1088,7 +1229,7 @@ func (x *PausePayoutsResponse) String() string {
 func (*PausePayoutsResponse) ProtoMessage() {}
 
 func (x *PausePayoutsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[15]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1101,7 +1242,7 @@ func (x *PausePayoutsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PausePayoutsResponse.ProtoReflect.Descriptor instead.
 func (*PausePayoutsResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{15}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *PausePayoutsResponse) GetPause() *Pause {
@@ -1119,7 +1260,7 @@ type ResumePayoutsRequest struct {
 
 func (x *ResumePayoutsRequest) Reset() {
 	*x = ResumePayoutsRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[16]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1272,7 @@ func (x *ResumePayoutsRequest) String() string {
 func (*ResumePayoutsRequest) ProtoMessage() {}
 
 func (x *ResumePayoutsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[16]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1285,7 @@ func (x *ResumePayoutsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumePayoutsRequest.ProtoReflect.Descriptor instead.
 func (*ResumePayoutsRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{16}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{19}
 }
 
 type ResumePayoutsResponse struct {
@@ -1157,7 +1298,7 @@ type ResumePayoutsResponse struct {
 
 func (x *ResumePayoutsResponse) Reset() {
 	*x = ResumePayoutsResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[17]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1310,7 @@ func (x *ResumePayoutsResponse) String() string {
 func (*ResumePayoutsResponse) ProtoMessage() {}
 
 func (x *ResumePayoutsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[17]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1323,7 @@ func (x *ResumePayoutsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumePayoutsResponse.ProtoReflect.Descriptor instead.
 func (*ResumePayoutsResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{17}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ResumePayoutsResponse) GetPause() *Pause {
@@ -1216,7 +1357,7 @@ type Payee struct {
 
 func (x *Payee) Reset() {
 	*x = Payee{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[18]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1369,7 @@ func (x *Payee) String() string {
 func (*Payee) ProtoMessage() {}
 
 func (x *Payee) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[18]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1382,7 @@ func (x *Payee) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Payee.ProtoReflect.Descriptor instead.
 func (*Payee) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{18}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Payee) GetId() string {
@@ -1353,7 +1494,7 @@ type ProposePayeeRequest struct {
 
 func (x *ProposePayeeRequest) Reset() {
 	*x = ProposePayeeRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[19]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1365,7 +1506,7 @@ func (x *ProposePayeeRequest) String() string {
 func (*ProposePayeeRequest) ProtoMessage() {}
 
 func (x *ProposePayeeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[19]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1378,7 +1519,7 @@ func (x *ProposePayeeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposePayeeRequest.ProtoReflect.Descriptor instead.
 func (*ProposePayeeRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{19}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ProposePayeeRequest) GetIdempotencyKey() string {
@@ -1446,7 +1587,7 @@ type ProposePayeeResponse struct {
 
 func (x *ProposePayeeResponse) Reset() {
 	*x = ProposePayeeResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[20]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1458,7 +1599,7 @@ func (x *ProposePayeeResponse) String() string {
 func (*ProposePayeeResponse) ProtoMessage() {}
 
 func (x *ProposePayeeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[20]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1471,7 +1612,7 @@ func (x *ProposePayeeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposePayeeResponse.ProtoReflect.Descriptor instead.
 func (*ProposePayeeResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{20}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ProposePayeeResponse) GetPayee() *Payee {
@@ -1490,7 +1631,7 @@ type ListPayeesRequest struct {
 
 func (x *ListPayeesRequest) Reset() {
 	*x = ListPayeesRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[21]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1502,7 +1643,7 @@ func (x *ListPayeesRequest) String() string {
 func (*ListPayeesRequest) ProtoMessage() {}
 
 func (x *ListPayeesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[21]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1515,7 +1656,7 @@ func (x *ListPayeesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPayeesRequest.ProtoReflect.Descriptor instead.
 func (*ListPayeesRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{21}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListPayeesRequest) GetHospital() string {
@@ -1534,7 +1675,7 @@ type ListPayeesResponse struct {
 
 func (x *ListPayeesResponse) Reset() {
 	*x = ListPayeesResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[22]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1546,7 +1687,7 @@ func (x *ListPayeesResponse) String() string {
 func (*ListPayeesResponse) ProtoMessage() {}
 
 func (x *ListPayeesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[22]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1559,7 +1700,7 @@ func (x *ListPayeesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPayeesResponse.ProtoReflect.Descriptor instead.
 func (*ListPayeesResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{22}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListPayeesResponse) GetPayees() []*Payee {
@@ -1580,7 +1721,7 @@ type ApprovePayeeRequest struct {
 
 func (x *ApprovePayeeRequest) Reset() {
 	*x = ApprovePayeeRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[23]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1592,7 +1733,7 @@ func (x *ApprovePayeeRequest) String() string {
 func (*ApprovePayeeRequest) ProtoMessage() {}
 
 func (x *ApprovePayeeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[23]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1605,7 +1746,7 @@ func (x *ApprovePayeeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePayeeRequest.ProtoReflect.Descriptor instead.
 func (*ApprovePayeeRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{23}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ApprovePayeeRequest) GetId() string {
@@ -1631,7 +1772,7 @@ type ApprovePayeeResponse struct {
 
 func (x *ApprovePayeeResponse) Reset() {
 	*x = ApprovePayeeResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[24]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1784,7 @@ func (x *ApprovePayeeResponse) String() string {
 func (*ApprovePayeeResponse) ProtoMessage() {}
 
 func (x *ApprovePayeeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[24]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1797,7 @@ func (x *ApprovePayeeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePayeeResponse.ProtoReflect.Descriptor instead.
 func (*ApprovePayeeResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{24}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ApprovePayeeResponse) GetPayee() *Payee {
@@ -1676,7 +1817,7 @@ type RefusePayeeRequest struct {
 
 func (x *RefusePayeeRequest) Reset() {
 	*x = RefusePayeeRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[25]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1688,7 +1829,7 @@ func (x *RefusePayeeRequest) String() string {
 func (*RefusePayeeRequest) ProtoMessage() {}
 
 func (x *RefusePayeeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[25]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1701,7 +1842,7 @@ func (x *RefusePayeeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusePayeeRequest.ProtoReflect.Descriptor instead.
 func (*RefusePayeeRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{25}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RefusePayeeRequest) GetId() string {
@@ -1727,7 +1868,7 @@ type RefusePayeeResponse struct {
 
 func (x *RefusePayeeResponse) Reset() {
 	*x = RefusePayeeResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[26]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1739,7 +1880,7 @@ func (x *RefusePayeeResponse) String() string {
 func (*RefusePayeeResponse) ProtoMessage() {}
 
 func (x *RefusePayeeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[26]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1752,7 +1893,7 @@ func (x *RefusePayeeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusePayeeResponse.ProtoReflect.Descriptor instead.
 func (*RefusePayeeResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{26}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *RefusePayeeResponse) GetPayee() *Payee {
@@ -1824,7 +1965,17 @@ const file_clearward_payout_v1_payout_proto_rawDesc = "" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x14\n" +
 	"\x05state\x18\x02 \x01(\tR\x05state\"L\n" +
 	"\x13ListPayoutsResponse\x125\n" +
-	"\apayouts\x18\x01 \x03(\v2\x1b.clearward.payout.v1.PayoutR\apayouts\"\x8f\x01\n" +
+	"\apayouts\x18\x01 \x03(\v2\x1b.clearward.payout.v1.PayoutR\apayouts\"2\n" +
+	"\x14ListSubsidiesRequest\x12\x1a\n" +
+	"\bhospital\x18\x01 \x01(\tR\bhospital\"S\n" +
+	"\x15ListSubsidiesResponse\x12:\n" +
+	"\tsubsidies\x18\x01 \x03(\v2\x1c.clearward.payout.v1.SubsidyR\tsubsidies\"H\n" +
+	"\aSubsidy\x12\x1e\n" +
+	"\n" +
+	"settlement\x18\x01 \x01(\tR\n" +
+	"settlement\x12\x1d\n" +
+	"\n" +
+	"amount_fen\x18\x02 \x01(\x03R\tamountFen\"\x8f\x01\n" +
 	"\x15ApprovePayoutsRequest\x123\n" +
 	"\x05items\x18\x01 \x03(\v2\x1d.clearward.payout.v1.ReadBackR\x05items\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x05R\x05count\x12\x17\n" +
@@ -1892,11 +2043,12 @@ const file_clearward_payout_v1_payout_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"G\n" +
 	"\x13RefusePayeeResponse\x120\n" +
-	"\x05payee\x18\x01 \x01(\v2\x1a.clearward.payout.v1.PayeeR\x05payee2\xec\b\n" +
+	"\x05payee\x18\x01 \x01(\v2\x1a.clearward.payout.v1.PayeeR\x05payee2\xd9\t\n" +
 	"\rPayoutService\x12f\n" +
 	"\rRequestPayout\x12).clearward.payout.v1.RequestPayoutRequest\x1a*.clearward.payout.v1.RequestPayoutResponse\x12_\n" +
 	"\tGetPayout\x12%.clearward.payout.v1.GetPayoutRequest\x1a&.clearward.payout.v1.GetPayoutResponse\"\x03\x90\x02\x01\x12e\n" +
-	"\vListPayouts\x12'.clearward.payout.v1.ListPayoutsRequest\x1a(.clearward.payout.v1.ListPayoutsResponse\"\x03\x90\x02\x01\x12i\n" +
+	"\vListPayouts\x12'.clearward.payout.v1.ListPayoutsRequest\x1a(.clearward.payout.v1.ListPayoutsResponse\"\x03\x90\x02\x01\x12k\n" +
+	"\rListSubsidies\x12).clearward.payout.v1.ListSubsidiesRequest\x1a*.clearward.payout.v1.ListSubsidiesResponse\"\x03\x90\x02\x01\x12i\n" +
 	"\x0eApprovePayouts\x12*.clearward.payout.v1.ApprovePayoutsRequest\x1a+.clearward.payout.v1.ApprovePayoutsResponse\x12c\n" +
 	"\fRefusePayout\x12(.clearward.payout.v1.RefusePayoutRequest\x1a).clearward.payout.v1.RefusePayoutResponse\x12c\n" +
 	"\fPausePayouts\x12(.clearward.payout.v1.PausePayoutsRequest\x1a).clearward.payout.v1.PausePayoutsResponse\x12f\n" +
@@ -1919,7 +2071,7 @@ func file_clearward_payout_v1_payout_proto_rawDescGZIP() []byte {
 	return file_clearward_payout_v1_payout_proto_rawDescData
 }
 
-var file_clearward_payout_v1_payout_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_clearward_payout_v1_payout_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_clearward_payout_v1_payout_proto_goTypes = []any{
 	(*Payout)(nil),                 // 0: clearward.payout.v1.Payout
 	(*RequestPayoutRequest)(nil),   // 1: clearward.payout.v1.RequestPayoutRequest
@@ -1929,71 +2081,77 @@ var file_clearward_payout_v1_payout_proto_goTypes = []any{
 	(*GetPayoutResponse)(nil),      // 5: clearward.payout.v1.GetPayoutResponse
 	(*ListPayoutsRequest)(nil),     // 6: clearward.payout.v1.ListPayoutsRequest
 	(*ListPayoutsResponse)(nil),    // 7: clearward.payout.v1.ListPayoutsResponse
-	(*ApprovePayoutsRequest)(nil),  // 8: clearward.payout.v1.ApprovePayoutsRequest
-	(*ReadBack)(nil),               // 9: clearward.payout.v1.ReadBack
-	(*ApprovePayoutsResponse)(nil), // 10: clearward.payout.v1.ApprovePayoutsResponse
-	(*RefusePayoutRequest)(nil),    // 11: clearward.payout.v1.RefusePayoutRequest
-	(*RefusePayoutResponse)(nil),   // 12: clearward.payout.v1.RefusePayoutResponse
-	(*Pause)(nil),                  // 13: clearward.payout.v1.Pause
-	(*PausePayoutsRequest)(nil),    // 14: clearward.payout.v1.PausePayoutsRequest
-	(*PausePayoutsResponse)(nil),   // 15: clearward.payout.v1.PausePayoutsResponse
-	(*ResumePayoutsRequest)(nil),   // 16: clearward.payout.v1.ResumePayoutsRequest
-	(*ResumePayoutsResponse)(nil),  // 17: clearward.payout.v1.ResumePayoutsResponse
-	(*Payee)(nil),                  // 18: clearward.payout.v1.Payee
-	(*ProposePayeeRequest)(nil),    // 19: clearward.payout.v1.ProposePayeeRequest
-	(*ProposePayeeResponse)(nil),   // 20: clearward.payout.v1.ProposePayeeResponse
-	(*ListPayeesRequest)(nil),      // 21: clearward.payout.v1.ListPayeesRequest
-	(*ListPayeesResponse)(nil),     // 22: clearward.payout.v1.ListPayeesResponse
-	(*ApprovePayeeRequest)(nil),    // 23: clearward.payout.v1.ApprovePayeeRequest
-	(*ApprovePayeeResponse)(nil),   // 24: clearward.payout.v1.ApprovePayeeResponse
-	(*RefusePayeeRequest)(nil),     // 25: clearward.payout.v1.RefusePayeeRequest
-	(*RefusePayeeResponse)(nil),    // 26: clearward.payout.v1.RefusePayeeResponse
-	(*timestamppb.Timestamp)(nil),  // 27: google.protobuf.Timestamp
+	(*ListSubsidiesRequest)(nil),   // 8: clearward.payout.v1.ListSubsidiesRequest
+	(*ListSubsidiesResponse)(nil),  // 9: clearward.payout.v1.ListSubsidiesResponse
+	(*Subsidy)(nil),                // 10: clearward.payout.v1.Subsidy
+	(*ApprovePayoutsRequest)(nil),  // 11: clearward.payout.v1.ApprovePayoutsRequest
+	(*ReadBack)(nil),               // 12: clearward.payout.v1.ReadBack
+	(*ApprovePayoutsResponse)(nil), // 13: clearward.payout.v1.ApprovePayoutsResponse
+	(*RefusePayoutRequest)(nil),    // 14: clearward.payout.v1.RefusePayoutRequest
+	(*RefusePayoutResponse)(nil),   // 15: clearward.payout.v1.RefusePayoutResponse
+	(*Pause)(nil),                  // 16: clearward.payout.v1.Pause
+	(*PausePayoutsRequest)(nil),    // 17: clearward.payout.v1.PausePayoutsRequest
+	(*PausePayoutsResponse)(nil),   // 18: clearward.payout.v1.PausePayoutsResponse
+	(*ResumePayoutsRequest)(nil),   // 19: clearward.payout.v1.ResumePayoutsRequest
+	(*ResumePayoutsResponse)(nil),  // 20: clearward.payout.v1.ResumePayoutsResponse
+	(*Payee)(nil),                  // 21: clearward.payout.v1.Payee
+	(*ProposePayeeRequest)(nil),    // 22: clearward.payout.v1.ProposePayeeRequest
+	(*ProposePayeeResponse)(nil),   // 23: clearward.payout.v1.ProposePayeeResponse
+	(*ListPayeesRequest)(nil),      // 24: clearward.payout.v1.ListPayeesRequest
+	(*ListPayeesResponse)(nil),     // 25: clearward.payout.v1.ListPayeesResponse
+	(*ApprovePayeeRequest)(nil),    // 26: clearward.payout.v1.ApprovePayeeRequest
+	(*ApprovePayeeResponse)(nil),   // 27: clearward.payout.v1.ApprovePayeeResponse
+	(*RefusePayeeRequest)(nil),     // 28: clearward.payout.v1.RefusePayeeRequest
+	(*RefusePayeeResponse)(nil),    // 29: clearward.payout.v1.RefusePayeeResponse
+	(*timestamppb.Timestamp)(nil),  // 30: google.protobuf.Timestamp
 }
 var file_clearward_payout_v1_payout_proto_depIdxs = []int32{
-	27, // 0: clearward.payout.v1.Payout.state_at:type_name -> google.protobuf.Timestamp
+	30, // 0: clearward.payout.v1.Payout.state_at:type_name -> google.protobuf.Timestamp
 	2,  // 1: clearward.payout.v1.RequestPayoutRequest.patient:type_name -> clearward.payout.v1.Patient
 	0,  // 2: clearward.payout.v1.RequestPayoutResponse.payout:type_name -> clearward.payout.v1.Payout
 	0,  // 3: clearward.payout.v1.GetPayoutResponse.payout:type_name -> clearward.payout.v1.Payout
 	0,  // 4: clearward.payout.v1.ListPayoutsResponse.payouts:type_name -> clearward.payout.v1.Payout
-	9,  // 5: clearward.payout.v1.ApprovePayoutsRequest.items:type_name -> clearward.payout.v1.ReadBack
-	0,  // 6: clearward.payout.v1.ApprovePayoutsResponse.payouts:type_name -> clearward.payout.v1.Payout
-	0,  // 7: clearward.payout.v1.RefusePayoutResponse.payout:type_name -> clearward.payout.v1.Payout
-	27, // 8: clearward.payout.v1.Pause.paused_at:type_name -> google.protobuf.Timestamp
-	13, // 9: clearward.payout.v1.PausePayoutsResponse.pause:type_name -> clearward.payout.v1.Pause
-	13, // 10: clearward.payout.v1.ResumePayoutsResponse.pause:type_name -> clearward.payout.v1.Pause
-	27, // 11: clearward.payout.v1.Payee.usable_from:type_name -> google.protobuf.Timestamp
-	18, // 12: clearward.payout.v1.ProposePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
-	18, // 13: clearward.payout.v1.ListPayeesResponse.payees:type_name -> clearward.payout.v1.Payee
-	18, // 14: clearward.payout.v1.ApprovePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
-	18, // 15: clearward.payout.v1.RefusePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
-	1,  // 16: clearward.payout.v1.PayoutService.RequestPayout:input_type -> clearward.payout.v1.RequestPayoutRequest
-	4,  // 17: clearward.payout.v1.PayoutService.GetPayout:input_type -> clearward.payout.v1.GetPayoutRequest
-	6,  // 18: clearward.payout.v1.PayoutService.ListPayouts:input_type -> clearward.payout.v1.ListPayoutsRequest
-	8,  // 19: clearward.payout.v1.PayoutService.ApprovePayouts:input_type -> clearward.payout.v1.ApprovePayoutsRequest
-	11, // 20: clearward.payout.v1.PayoutService.RefusePayout:input_type -> clearward.payout.v1.RefusePayoutRequest
-	14, // 21: clearward.payout.v1.PayoutService.PausePayouts:input_type -> clearward.payout.v1.PausePayoutsRequest
-	16, // 22: clearward.payout.v1.PayoutService.ResumePayouts:input_type -> clearward.payout.v1.ResumePayoutsRequest
-	19, // 23: clearward.payout.v1.PayoutService.ProposePayee:input_type -> clearward.payout.v1.ProposePayeeRequest
-	21, // 24: clearward.payout.v1.PayoutService.ListPayees:input_type -> clearward.payout.v1.ListPayeesRequest
-	23, // 25: clearward.payout.v1.PayoutService.ApprovePayee:input_type -> clearward.payout.v1.ApprovePayeeRequest
-	25, // 26: clearward.payout.v1.PayoutService.RefusePayee:input_type -> clearward.payout.v1.RefusePayeeRequest
-	3,  // 27: clearward.payout.v1.PayoutService.RequestPayout:output_type -> clearward.payout.v1.RequestPayoutResponse
-	5,  // 28: clearward.payout.v1.PayoutService.GetPayout:output_type -> clearward.payout.v1.GetPayoutResponse
-	7,  // 29: clearward.payout.v1.PayoutService.ListPayouts:output_type -> clearward.payout.v1.ListPayoutsResponse
-	10, // 30: clearward.payout.v1.PayoutService.ApprovePayouts:output_type -> clearward.payout.v1.ApprovePayoutsResponse
-	12, // 31: clearward.payout.v1.PayoutService.RefusePayout:output_type -> clearward.payout.v1.RefusePayoutResponse
-	15, // 32: clearward.payout.v1.PayoutService.PausePayouts:output_type -> clearward.payout.v1.PausePayoutsResponse
-	17, // 33: clearward.payout.v1.PayoutService.ResumePayouts:output_type -> clearward.payout.v1.ResumePayoutsResponse
-	20, // 34: clearward.payout.v1.PayoutService.ProposePayee:output_type -> clearward.payout.v1.ProposePayeeResponse
-	22, // 35: clearward.payout.v1.PayoutService.ListPayees:output_type -> clearward.payout.v1.ListPayeesResponse
-	24, // 36: clearward.payout.v1.PayoutService.ApprovePayee:output_type -> clearward.payout.v1.ApprovePayeeResponse
-	26, // 37: clearward.payout.v1.PayoutService.RefusePayee:output_type -> clearward.payout.v1.RefusePayeeResponse
-	27, // [27:38] is the sub-list for method output_type
-	16, // [16:27] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	10, // 5: clearward.payout.v1.ListSubsidiesResponse.subsidies:type_name -> clearward.payout.v1.Subsidy
+	12, // 6: clearward.payout.v1.ApprovePayoutsRequest.items:type_name -> clearward.payout.v1.ReadBack
+	0,  // 7: clearward.payout.v1.ApprovePayoutsResponse.payouts:type_name -> clearward.payout.v1.Payout
+	0,  // 8: clearward.payout.v1.RefusePayoutResponse.payout:type_name -> clearward.payout.v1.Payout
+	30, // 9: clearward.payout.v1.Pause.paused_at:type_name -> google.protobuf.Timestamp
+	16, // 10: clearward.payout.v1.PausePayoutsResponse.pause:type_name -> clearward.payout.v1.Pause
+	16, // 11: clearward.payout.v1.ResumePayoutsResponse.pause:type_name -> clearward.payout.v1.Pause
+	30, // 12: clearward.payout.v1.Payee.usable_from:type_name -> google.protobuf.Timestamp
+	21, // 13: clearward.payout.v1.ProposePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
+	21, // 14: clearward.payout.v1.ListPayeesResponse.payees:type_name -> clearward.payout.v1.Payee
+	21, // 15: clearward.payout.v1.ApprovePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
+	21, // 16: clearward.payout.v1.RefusePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
+	1,  // 17: clearward.payout.v1.PayoutService.RequestPayout:input_type -> clearward.payout.v1.RequestPayoutRequest
+	4,  // 18: clearward.payout.v1.PayoutService.GetPayout:input_type -> clearward.payout.v1.GetPayoutRequest
+	6,  // 19: clearward.payout.v1.PayoutService.ListPayouts:input_type -> clearward.payout.v1.ListPayoutsRequest
+	8,  // 20: clearward.payout.v1.PayoutService.ListSubsidies:input_type -> clearward.payout.v1.ListSubsidiesRequest
+	11, // 21: clearward.payout.v1.PayoutService.ApprovePayouts:input_type -> clearward.payout.v1.ApprovePayoutsRequest
+	14, // 22: clearward.payout.v1.PayoutService.RefusePayout:input_type -> clearward.payout.v1.RefusePayoutRequest
+	17, // 23: clearward.payout.v1.PayoutService.PausePayouts:input_type -> clearward.payout.v1.PausePayoutsRequest
+	19, // 24: clearward.payout.v1.PayoutService.ResumePayouts:input_type -> clearward.payout.v1.ResumePayoutsRequest
+	22, // 25: clearward.payout.v1.PayoutService.ProposePayee:input_type -> clearward.payout.v1.ProposePayeeRequest
+	24, // 26: clearward.payout.v1.PayoutService.ListPayees:input_type -> clearward.payout.v1.ListPayeesRequest
+	26, // 27: clearward.payout.v1.PayoutService.ApprovePayee:input_type -> clearward.payout.v1.ApprovePayeeRequest
+	28, // 28: clearward.payout.v1.PayoutService.RefusePayee:input_type -> clearward.payout.v1.RefusePayeeRequest
+	3,  // 29: clearward.payout.v1.PayoutService.RequestPayout:output_type -> clearward.payout.v1.RequestPayoutResponse
+	5,  // 30: clearward.payout.v1.PayoutService.GetPayout:output_type -> clearward.payout.v1.GetPayoutResponse
+	7,  // 31: clearward.payout.v1.PayoutService.ListPayouts:output_type -> clearward.payout.v1.ListPayoutsResponse
+	9,  // 32: clearward.payout.v1.PayoutService.ListSubsidies:output_type -> clearward.payout.v1.ListSubsidiesResponse
+	13, // 33: clearward.payout.v1.PayoutService.ApprovePayouts:output_type -> clearward.payout.v1.ApprovePayoutsResponse
+	15, // 34: clearward.payout.v1.PayoutService.RefusePayout:output_type -> clearward.payout.v1.RefusePayoutResponse
+	18, // 35: clearward.payout.v1.PayoutService.PausePayouts:output_type -> clearward.payout.v1.PausePayoutsResponse
+	20, // 36: clearward.payout.v1.PayoutService.ResumePayouts:output_type -> clearward.payout.v1.ResumePayoutsResponse
+	23, // 37: clearward.payout.v1.PayoutService.ProposePayee:output_type -> clearward.payout.v1.ProposePayeeResponse
+	25, // 38: clearward.payout.v1.PayoutService.ListPayees:output_type -> clearward.payout.v1.ListPayeesResponse
+	27, // 39: clearward.payout.v1.PayoutService.ApprovePayee:output_type -> clearward.payout.v1.ApprovePayeeResponse
+	29, // 40: clearward.payout.v1.PayoutService.RefusePayee:output_type -> clearward.payout.v1.RefusePayeeResponse
+	29, // [29:41] is the sub-list for method output_type
+	17, // [17:29] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_clearward_payout_v1_payout_proto_init() }
@@ -2007,7 +2165,7 @@ func file_clearward_payout_v1_payout_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clearward_payout_v1_payout_proto_rawDesc), len(file_clearward_payout_v1_payout_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -46,6 +46,9 @@ const (
 	// PayoutServiceListPayoutsProcedure is the fully-qualified name of the PayoutService's ListPayouts
 	// RPC.
 	PayoutServiceListPayoutsProcedure = "/clearward.payout.v1.PayoutService/ListPayouts"
+	// PayoutServiceListSubsidiesProcedure is the fully-qualified name of the PayoutService's
+	// ListSubsidies RPC.
+	PayoutServiceListSubsidiesProcedure = "/clearward.payout.v1.PayoutService/ListSubsidies"
 	// PayoutServiceApprovePayoutsProcedure is the fully-qualified name of the PayoutService's
 	// ApprovePayouts RPC.
 	PayoutServiceApprovePayoutsProcedure = "/clearward.payout.v1.PayoutService/ApprovePayouts"
@@ -78,6 +81,9 @@ type PayoutServiceClient interface {
 	RequestPayout(context.Context, *v1.RequestPayoutRequest) (*v1.RequestPayoutResponse, error)
 	GetPayout(context.Context, *v1.GetPayoutRequest) (*v1.GetPayoutResponse, error)
 	ListPayouts(context.Context, *v1.ListPayoutsRequest) (*v1.ListPayoutsResponse, error)
+	// ListSubsidies lists the fees that the platform has borne and not yet remitted, by
+	// settlement.
+	ListSubsidies(context.Context, *v1.ListSubsidiesRequest) (*v1.ListSubsidiesResponse, error)
 	// ApprovePayouts approves all that is named or none of it. The checker reads
 	// back each payload hash, the count and the sum.
 	ApprovePayouts(context.Context, *v1.ApprovePayoutsRequest) (*v1.ApprovePayoutsResponse, error)
@@ -124,6 +130,13 @@ func NewPayoutServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			httpClient,
 			baseURL+PayoutServiceListPayoutsProcedure,
 			connect.WithSchema(payoutServiceMethods.ByName("ListPayouts")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		listSubsidies: connect.NewClient[v1.ListSubsidiesRequest, v1.ListSubsidiesResponse](
+			httpClient,
+			baseURL+PayoutServiceListSubsidiesProcedure,
+			connect.WithSchema(payoutServiceMethods.ByName("ListSubsidies")),
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
@@ -184,6 +197,7 @@ type payoutServiceClient struct {
 	requestPayout  *connect.Client[v1.RequestPayoutRequest, v1.RequestPayoutResponse]
 	getPayout      *connect.Client[v1.GetPayoutRequest, v1.GetPayoutResponse]
 	listPayouts    *connect.Client[v1.ListPayoutsRequest, v1.ListPayoutsResponse]
+	listSubsidies  *connect.Client[v1.ListSubsidiesRequest, v1.ListSubsidiesResponse]
 	approvePayouts *connect.Client[v1.ApprovePayoutsRequest, v1.ApprovePayoutsResponse]
 	refusePayout   *connect.Client[v1.RefusePayoutRequest, v1.RefusePayoutResponse]
 	pausePayouts   *connect.Client[v1.PausePayoutsRequest, v1.PausePayoutsResponse]
@@ -215,6 +229,15 @@ func (c *payoutServiceClient) GetPayout(ctx context.Context, req *v1.GetPayoutRe
 // ListPayouts calls clearward.payout.v1.PayoutService.ListPayouts.
 func (c *payoutServiceClient) ListPayouts(ctx context.Context, req *v1.ListPayoutsRequest) (*v1.ListPayoutsResponse, error) {
 	response, err := c.listPayouts.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListSubsidies calls clearward.payout.v1.PayoutService.ListSubsidies.
+func (c *payoutServiceClient) ListSubsidies(ctx context.Context, req *v1.ListSubsidiesRequest) (*v1.ListSubsidiesResponse, error) {
+	response, err := c.listSubsidies.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -299,6 +322,9 @@ type PayoutServiceHandler interface {
 	RequestPayout(context.Context, *v1.RequestPayoutRequest) (*v1.RequestPayoutResponse, error)
 	GetPayout(context.Context, *v1.GetPayoutRequest) (*v1.GetPayoutResponse, error)
 	ListPayouts(context.Context, *v1.ListPayoutsRequest) (*v1.ListPayoutsResponse, error)
+	// ListSubsidies lists the fees that the platform has borne and not yet remitted, by
+	// settlement.
+	ListSubsidies(context.Context, *v1.ListSubsidiesRequest) (*v1.ListSubsidiesResponse, error)
 	// ApprovePayouts approves all that is named or none of it. The checker reads
 	// back each payload hash, the count and the sum.
 	ApprovePayouts(context.Context, *v1.ApprovePayoutsRequest) (*v1.ApprovePayoutsResponse, error)
@@ -341,6 +367,13 @@ func NewPayoutServiceHandler(svc PayoutServiceHandler, opts ...connect.HandlerOp
 		PayoutServiceListPayoutsProcedure,
 		svc.ListPayouts,
 		connect.WithSchema(payoutServiceMethods.ByName("ListPayouts")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	payoutServiceListSubsidiesHandler := connect.NewUnaryHandlerSimple(
+		PayoutServiceListSubsidiesProcedure,
+		svc.ListSubsidies,
+		connect.WithSchema(payoutServiceMethods.ByName("ListSubsidies")),
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
@@ -401,6 +434,8 @@ func NewPayoutServiceHandler(svc PayoutServiceHandler, opts ...connect.HandlerOp
 			payoutServiceGetPayoutHandler.ServeHTTP(w, r)
 		case PayoutServiceListPayoutsProcedure:
 			payoutServiceListPayoutsHandler.ServeHTTP(w, r)
+		case PayoutServiceListSubsidiesProcedure:
+			payoutServiceListSubsidiesHandler.ServeHTTP(w, r)
 		case PayoutServiceApprovePayoutsProcedure:
 			payoutServiceApprovePayoutsHandler.ServeHTTP(w, r)
 		case PayoutServiceRefusePayoutProcedure:
@@ -436,6 +471,10 @@ func (UnimplementedPayoutServiceHandler) GetPayout(context.Context, *v1.GetPayou
 
 func (UnimplementedPayoutServiceHandler) ListPayouts(context.Context, *v1.ListPayoutsRequest) (*v1.ListPayoutsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.payout.v1.PayoutService.ListPayouts is not implemented"))
+}
+
+func (UnimplementedPayoutServiceHandler) ListSubsidies(context.Context, *v1.ListSubsidiesRequest) (*v1.ListSubsidiesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.payout.v1.PayoutService.ListSubsidies is not implemented"))
 }
 
 func (UnimplementedPayoutServiceHandler) ApprovePayouts(context.Context, *v1.ApprovePayoutsRequest) (*v1.ApprovePayoutsResponse, error) {
