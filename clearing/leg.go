@@ -46,6 +46,7 @@ type Leg struct {
 	Owed   ledger.Money // a refund that the channel has not accepted: Debit stands for it
 	Debit  string       // the journal by which the refund became a debt, "" where the debt stood before
 	DebtNo string       // the number under which 2205 and 1125 keep the refund
+	NextNo string       // of a closed refund: the number that goes on with the debt
 	CaseID string       // the refund pays what this case owes
 	Held   bool         // reconciliation posts for it, we do not
 	Digest int64        // changes with all of these but Held
@@ -118,6 +119,9 @@ func (l *Leg) digest(canon []byte) int64 {
 	text := fmt.Appendf(canon, " fee %d", int64(l.Fee))
 	if l.Live {
 		text = fmt.Appendf(text, " %s %t %t %d %d %s %s %s", l.Stage, l.Posted, l.Late, int64(l.Acked), int64(l.Owed), l.Debit, l.DebtNo, l.CaseID)
+		if l.NextNo != "" {
+			text = fmt.Appendf(text, " next %s", l.NextNo)
+		}
 	}
 	sum := sha256.Sum256(text)
 	return int64(binary.BigEndian.Uint64(sum[:]))
@@ -126,7 +130,8 @@ func (l *Leg) digest(canon []byte) int64 {
 // Redigest is the digest of the leg as it is now.
 func (l *Leg) Redigest() int64 { return l.digest(l.canon()) }
 
-// LegQuery names the legs of a hospital to read: those of a fund day, or those
+// LegQuery names the legs of a hospital to read: those of a fund day, with the
+// refunds that became a debt on that day and were accepted on a later one; or those
 // with these order numbers or these bill numbers.
 type LegQuery struct {
 	Hospital          string
@@ -136,16 +141,16 @@ type LegQuery struct {
 
 const legColumns = `, hospital, channel, merchant_no, order_no, trade_no, bill_no, biz_type, terminal, patient_ref,
 	amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at, status, fund_day, live_row, posted, late, acked_fen, owed_fen,
-	debit, debt_no, case_id, held, digest`
+	debit, debt_no, next_no, case_id, held, digest`
 
 // The columns of each table that stand for those of legColumns.
 const (
 	payColumns = `, hospital, channel, merchant_no, order_no, trade_no, bill_no, biz_type, terminal, patient_ref,
 	amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at, status, fund_day, way <> '' AS live_row, posted, late, acked_fen,
-	0::INT8 AS owed_fen, '' AS debit, '' AS debt_no, '' AS case_id, held, digest`
+	0::INT8 AS owed_fen, '' AS debit, '' AS debt_no, '' AS next_no, '' AS case_id, held, digest`
 	refundColumns = `, hospital, channel, merchant_no, order_no, trade_no, bill_no, biz_type, terminal, patient_ref,
 	amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at, status, fund_day, created_at IS NOT NULL AS live_row, posted, FALSE AS late,
-	0::INT8 AS acked_fen, CASE WHEN status = 'OWED' THEN owed_fen ELSE 0 END AS owed_fen, debit, debt_no, case_id, held, digest`
+	0::INT8 AS acked_fen, CASE WHEN status = 'OWED' THEN owed_fen ELSE 0 END AS owed_fen, debit, debt_no, next_no, case_id, held, digest`
 )
 
 // The order is that of the bytes of the order number, as all sides of a match
@@ -158,13 +163,13 @@ const legsOf = `
 		WHERE hospital = $1 AND %[1]s
 		UNION ALL
 		SELECT convert_to(order_no, 'UTF8') AS order_key, kind, refund_no` + refundColumns + ` FROM refunds
-		WHERE hospital = $1 AND %[1]s
+		WHERE hospital = $1 AND (%[1]s%[2]s)
 	) AS legs` + legOrder
 
 var (
-	legsOfDay    = fmt.Sprintf(legsOf, `fund_day = $2`)
-	legsOfOrders = fmt.Sprintf(legsOf, `order_no = ANY($2::text[])`)
-	legsOfBills  = fmt.Sprintf(legsOf, `bill_no = ANY($2::text[])`)
+	legsOfDay    = fmt.Sprintf(legsOf, `fund_day = $2`, ` OR owed_day = $2 AND owed_day < fund_day`)
+	legsOfOrders = fmt.Sprintf(legsOf, `order_no = ANY($2::text[])`, ``)
+	legsOfBills  = fmt.Sprintf(legsOf, `bill_no = ANY($2::text[])`, ``)
 )
 
 // StreamLegs reads the platform's legs one by one, sorted by the bytes of the
@@ -193,7 +198,7 @@ func scanLegs(rows pgx.Rows, emit func(*Leg) error) error {
 	var successAt *time.Time
 	_, err := pgx.ForEachRow(rows, []any{&leg.Kind, &leg.RefundNo, &leg.Hospital, &leg.Channel, &leg.MerchantNo, &leg.OrderNo, &leg.TradeNo,
 		&leg.BillNo, &leg.BizType, &leg.Terminal, &leg.Patient, &leg.Amount, &leg.Settle, &leg.Fee, &leg.OccurredAt, &successAt,
-		&leg.Stage, &leg.Day, &leg.Live, &leg.Posted, &leg.Late, &leg.Acked, &leg.Owed, &leg.Debit, &leg.DebtNo, &leg.CaseID, &leg.Held,
+		&leg.Stage, &leg.Day, &leg.Live, &leg.Posted, &leg.Late, &leg.Acked, &leg.Owed, &leg.Debit, &leg.DebtNo, &leg.NextNo, &leg.CaseID, &leg.Held,
 		&leg.Digest}, func() error {
 		leg.Status = leg.matched()
 		leg.Final, leg.ChannelSuccessAt = successAt != nil, time.Time{}

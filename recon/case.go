@@ -307,6 +307,7 @@ func (d *decision) approve(ctx context.Context, b *ledger.Batch, c *Case) error 
 		return ErrSuspenseNotNil.Because("case", "%s still carries %s: a case closes only when its suspense is zero; choose a resolution that clears it", c.ID, left)
 	}
 	if len(entries) > 0 { // all of them or none
+		holdCase(b, c.ID)
 		if _, err := b.Post(entries[0], entries[1:]...); err != nil {
 			return err
 		}

@@ -50,6 +50,7 @@ type hospitalRun struct {
 	crossed []*legRow
 	rows    map[legKeyRow]*legRow // carried rows by key, whatever their day
 	carry   carry
+	moved   []*legRow // of other days: the platform's row has come to this day
 	settled map[settleDay]bool
 	cash    []Line
 	stats   map[MerchantKey]*Stats
@@ -74,16 +75,21 @@ type settleDay struct {
 	day         ledger.Day
 }
 
+// maxRuns is how often a day is run while what it read changes under it.
+const maxRuns = 4
+
 // Run reconciles a business day of every hospital whose inputs allow it (S0 to
 // S12) and returns what now stands of the day. Run again on the same inputs it
 // changes nothing and returns the same. A hospital whose run fails, by its proof
 // for instance, is not published and keeps no other from it: the error names it.
 func (e *Engine) Run(ctx context.Context, day ledger.Day) (*Day, error) {
-	d, err := e.runOnce(ctx, day)
-	if errors.Is(err, ledger.ErrStale) {
-		return e.runOnce(ctx, day) // a person decided something meanwhile: with that
+	for n := 1; ; n++ {
+		d, err := e.runOnce(ctx, day)
+		if n == maxRuns || !errors.Is(err, ledger.ErrStale) {
+			return d, err
+		}
+		// A person decided something meanwhile, or a payment went on: with that.
 	}
-	return d, err
 }
 
 func (e *Engine) runOnce(ctx context.Context, day ledger.Day) (*Day, error) {
@@ -249,6 +255,9 @@ func (h *hospitalRun) read(ctx context.Context, tx pgx.Tx) (err error) {
 	if h.crossed, err = readCrossed(ctx, tx, h.hospital.Code, h.day); err != nil {
 		return err
 	}
+	if err := readAnew(ctx, tx, h.hospital.Code, slices.Concat(h.carried, h.crossed)); err != nil {
+		return err
+	}
 	told, err := readTold(ctx, tx, h.hospital.Code, slices.Concat(h.carried, h.crossed), h.day)
 	if err != nil {
 		return err
@@ -313,6 +322,11 @@ func (h *hospitalRun) match(ctx context.Context) error {
 	h.held, h.loose = orphans.resolve(h.rules, paid), nil
 	h.forgetMerged(before)
 	h.held = append(h.held, h.carry.forsaken()...)
+	for _, r := range h.moved {
+		gone := r.gone(nil)
+		gone.keep = nil
+		h.held = append(h.held, gone)
+	}
 	for _, leg := range h.held {
 		if len(leg.Dups) > 0 && !slices.Contains(h.dups, leg) {
 			h.dups = append(h.dups, leg)
@@ -381,7 +395,7 @@ func (h *hospitalRun) takeOrder(ctx context.Context, legs []*Leg, priors []*legR
 			h.dups = append(h.dups, leg)
 		}
 		switch {
-		case leg.unchanged():
+		case leg.onlyAhead(h.rules), leg.unchanged():
 			// Open as before.
 		case leg.Code == I2 || leg.Code == I4 && leg.RefundNo == "":
 			h.loose = append(h.loose, leg)
@@ -414,6 +428,9 @@ func (h *hospitalRun) adopt(ctx context.Context, legs []*Leg, priors []*legRow) 
 		}
 		k := leg.rowKey()
 		leg.claim(priors, k)
+		if r := h.movedHere(leg, k); r != nil {
+			h.moved = append(h.moved, r)
+		}
 		if !leg.Carried {
 			continue
 		}

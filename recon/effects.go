@@ -133,12 +133,12 @@ func (leg *Leg) acknowledged() ledger.Money {
 // atChannel says whether the channel itself holds the money of the leg.
 func (leg *Leg) atChannel() bool {
 	c := leg.Said[Channel]
-	return c.Present && !c.StandIn
+	return c.Present && !c.StandIn && !c.Waived
 }
 
 func (leg *Leg) payEffects() (Effects, ledger.Money) {
 	ack := leg.acknowledged()
-	e := Effects{effect("J02", ack, 0)}
+	e := append(leg.unpostedPay(), leg.booked(ack))
 	var proved, coupon ledger.Money
 	if leg.atChannel() && ack > 0 {
 		proved = min(ack, leg.Said[Channel].Fen)
@@ -151,6 +151,10 @@ func (leg *Leg) payEffects() (Effects, ledger.Money) {
 			e[len(e)-1].Journal += "+E04"
 		}
 	case F2:
+		if leg.lateMoney() {
+			e, coupon = append(e, leg.beyondLate()...), b.Amount-b.Settle
+			break
+		}
 		e, coupon = append(e, effect("E06+J04", b.Amount, b.Fee)), b.Amount-b.Settle
 	case Backfill:
 		var x Effects
@@ -200,6 +204,9 @@ func (leg *Leg) own() Code {
 // the difference where the platform holds another amount.
 func (leg *Leg) backfill() (Effects, ledger.Money) {
 	b, p := leg.bill, leg.platform
+	if leg.lateMoney() {
+		return leg.beyondLate(), b.Amount - b.Settle
+	}
 	if p == nil || p.Status != channels.Success {
 		return Effects{effect("E35+J04", b.Amount, b.Fee)}, b.Amount - b.Settle
 	}
@@ -230,12 +237,13 @@ func (leg *Leg) refundEffects() (Effects, ledger.Money) {
 	b, p := leg.bill, leg.platform
 	known := leg.Said[Platform].Present
 	var proved ledger.Money
-	if known {
+	if known && p.outOfPending() && leg.Kind != channels.Reverse { // a reversal is taken out of 2204, before HIS: J22
 		proved = -p.Amount
 	}
-	if leg.Kind == channels.Reverse {
-		proved = 0 // taken out of 2204, before HIS: J22
+	if known && p.Lived != nil && leg.platform.Status != channels.Success {
+		return leg.owedEffects(proved)
 	}
+	e := leg.unpostedRefund()
 	switch code := leg.own(); {
 	case code == I4 || code == I6:
 		return Effects{effect("E10", leg.Said[HIS].Fen, 0)}, -leg.Said[HIS].Fen
@@ -246,11 +254,11 @@ func (leg *Leg) refundEffects() (Effects, ledger.Money) {
 	case code == F5:
 		return Effects{effect("E18", b.Settle, b.Fee)}, proved
 	case code == F6 || code == Phantom:
-		return leg.notPaid(), proved
+		return append(e, leg.notPaid()...), proved
 	case known && leg.atChannel():
 		coupon := leg.platform.Amount - leg.settled0()
-		e := Effects{effect("J49c", coupon, 0)}
-		if !p.Final && b.Status == channels.Success {
+		e = append(e, effect("J49c", coupon, 0))
+		if !p.final() && b.Status == channels.Success {
 			e = append(e, effect("J19b", leg.settled0(), 0))
 		}
 		if code == F9 {
@@ -263,12 +271,12 @@ func (leg *Leg) refundEffects() (Effects, ledger.Money) {
 		}
 		return e, proved + coupon
 	}
-	return nil, proved
+	return e, proved
 }
 
 // settled0 is what the platform expected the channel to take back.
 func (leg *Leg) settled0() ledger.Money {
-	if leg.platform.Settle == 0 {
+	if p := leg.platform; p.Settle == 0 && (p.Lived == nil || p.Status != channels.Success) {
 		return leg.platform.Amount
 	}
 	return leg.platform.Settle
@@ -294,7 +302,7 @@ func (leg *Leg) backfillRefund() (Effects, ledger.Money) {
 	coupon, proved := b.Amount-b.Settle, b.Amount-b.Settle-leg.Said[HIS].Fen
 	asked, settle, fee, final := ledger.Money(0), ledger.Money(0), ledger.Money(0), false
 	if leg.Said[Platform].Present {
-		asked, settle, fee, final = p.Amount, leg.settled0(), p.Fee, p.Final
+		asked, settle, fee, final = p.Amount, leg.settled0(), p.Fee, p.final()
 	}
 	done := b.Status == channels.Success
 	if asked > b.Amount {
@@ -322,11 +330,11 @@ func (leg *Leg) backfillRefund() (Effects, ledger.Money) {
 func (leg *Leg) notPaid() Effects {
 	p := leg.platform
 	switch held := leg.bill != nil && leg.bill.Status == channels.Abnormal; {
-	case held && leg.platform.Final:
+	case held && p.final():
 		return Effects{effect("E20b", leg.settled0(), 0)}
 	case held:
 		return nil
-	case p.Final:
+	case p.final():
 		return Effects{effect("E20a", leg.settled0(), p.Fee)}
 	}
 	return Effects{effect("J19c", leg.settled0(), p.Fee)}

@@ -40,7 +40,7 @@ func (leg *Leg) item() *Item {
 		it.key = leg.row.legKeyRow
 	}
 	for s, out := range map[Side]**ledger.Money{HIS: &it.HIS, Platform: &it.Platform, Channel: &it.ChannelFen} {
-		if said := leg.Said[s]; said.Present && !said.StandIn {
+		if said := leg.Said[s]; said.Present && !said.StandIn && !said.Waived {
 			fen := said.Fen
 			*out = &fen
 		}

@@ -45,6 +45,8 @@ type Line struct {
 	File       int64      // feed file, 0 for the platform
 	Row        int        // line in it
 
+	Lived *Lived `json:",omitempty"` // platform: of a row that was made through the API
+
 	carried bool    // open since another day
 	stored  *legRow // set on the marker of a leg that an earlier run stored, and on nothing else
 }

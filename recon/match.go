@@ -12,6 +12,7 @@ import (
 type Said struct {
 	Present bool
 	Fen     ledger.Money
+	Waived  bool // the side never speaks of such a leg: what it would say stands in
 	StandIn bool // the side's feed is not complete: the platform's figure stands in
 }
 
@@ -46,6 +47,7 @@ type Leg struct {
 	row        *legRow      // what an earlier run stored of it
 	caseOf     string       // the case of another leg that this one belongs to
 	far        *Leg         // F9: the half of the payment that stands at another hospital
+	outdated   int          // lines of this day that a newer word of the platform replaced
 	inCustody  bool         // F9: both halves are settle mode B
 	refunded   ledger.Money // NET_ZERO: of the payment, what was refunded rather than cancelled
 }
@@ -144,6 +146,13 @@ func (o *order) take(l *Line) {
 		k.extra = l.TradeNo + l.ChRefundNo
 	}
 	leg = o.leg(k, l)
+	if was := leg.platform; l.Side == Platform && was != nil {
+		if !l.supersedes(was) {
+			leg.forget(l)
+			return
+		}
+		leg.replace()
+	}
 	if l.Side == Platform {
 		leg.platform, leg.Hospital, leg.MerchantNo, leg.Day = l, l.Hospital, l.MerchantNo, l.Day
 	} else {
@@ -268,7 +277,7 @@ func (o *order) noteDups(leg *Leg) {
 
 // owed is what the platform says was paid on the leg, 0 where it says nothing.
 func (leg *Leg) owed() ledger.Money {
-	if leg == nil || leg.platform == nil || leg.platform.Status != channels.Success {
+	if leg == nil || leg.platform == nil || !leg.platform.stands() {
 		return 0
 	}
 	return leg.platform.Amount
@@ -351,10 +360,13 @@ func (leg *Leg) finish(r *Rules) {
 			leg.Swept = b.Status == channels.Processing
 		}
 	}
-	if !r.InfoReady(leg.Hospital, leg.Day) {
+	day := leg.readyOn(r)
+	fundReady := r.FundReady(leg.Hospital, leg.Channel, leg.MerchantNo, day)
+	leg.waive(fundReady)
+	if !r.InfoReady(leg.Hospital, day) {
 		leg.standIn(HIS)
 	}
-	if leg.MerchantNo != "" && !r.FundReady(leg.Hospital, leg.Channel, leg.MerchantNo, leg.Day) && leg.bill == nil {
+	if leg.MerchantNo != "" && !fundReady && leg.bill == nil && !leg.waits(r) {
 		leg.standIn(Channel)
 	}
 	leg.judge(r)
@@ -406,6 +418,9 @@ func (leg *Leg) judge(r *Rules) {
 	leg.D = leg.Info() + leg.Funds()
 	leg.Code = leg.verdict(r)
 	if leg.Code != Match && leg.Code != None && !r.NoStage["S10"] && leg.mayStillCome(r) {
+		leg.Code = Pending
+	}
+	if leg.waits(r) && leg.Code != None {
 		leg.Code = Pending
 	}
 }
@@ -569,7 +584,7 @@ func (o *order) netZero() {
 	}
 	var net ledger.Money
 	for _, leg := range o.legs {
-		if leg.bits() != 0b011 || leg.Funds() != 0 || leg.Day != o.legs[0].Day {
+		if !leg.silentInHIS() || leg.Funds() != 0 || leg.Day != o.legs[0].Day {
 			return
 		}
 		net += leg.sign() * leg.held(Platform)
@@ -579,8 +594,8 @@ func (o *order) netZero() {
 	}
 	var refunded ledger.Money
 	for _, leg := range o.legs {
-		leg.Code, leg.D = NetZero, 0
-		if leg.Kind == channels.Refund {
+		leg.Code, leg.D, leg.Said[HIS] = NetZero, 0, Said{}
+		if leg.Kind == channels.Refund && leg.platform.outOfPending() {
 			refunded += leg.held(Platform)
 		}
 	}

@@ -114,7 +114,7 @@ func (d *Day) writeJSON(w io.Writer) error {
 
 // Difference is channel less HIS, rows that a suggestion ties taken in.
 func (s *Stats) Difference() ledger.Money {
-	return s.Channel.Net() - s.HIS.Net() - s.Suggested - s.Foreign
+	return s.Channel.Net() - s.HIS.Net() - s.Suggested - s.Debts - s.Foreign
 }
 
 // phrases are the words of one language.

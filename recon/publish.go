@@ -27,6 +27,7 @@ type change struct {
 	post  []ledger.Entry // should stand and does not
 	slots []int          // where in row.Effects each of post belongs
 	day   ledger.Day     // on which the journals count
+	hold  *hold          // of a row that was made through the API
 	taken []taken        // of post: debits that the bank made of custody
 }
 
@@ -63,7 +64,11 @@ func (h *hospitalRun) changeOf(leg *Leg) (*change, error) {
 	}
 	h.prove(row, old)
 	c := &change{row: row, old: old, day: h.day}
-	return c, h.complete(c, leg)
+	if err := h.complete(c, leg); err != nil {
+		return nil, err
+	}
+	c.hold = leg.holdOf(c)
+	return c, nil
 }
 
 // followed ends a leg that a person had decided when the row of HIS that was
@@ -146,7 +151,7 @@ func (r *legRow) restsUnder() string {
 // same says that nothing about the row has changed.
 func (c *change) same() bool {
 	o, n := c.old, c.row
-	return o != nil && len(c.undo)+len(c.post) == 0 && o.Code == n.Code && o.D == n.D && o.Open == n.Open && o.Decided == n.Decided &&
+	return o != nil && c.hold == nil && len(c.undo)+len(c.post) == 0 && o.Code == n.Code && o.D == n.D && o.Open == n.Open && o.Decided == n.Decided &&
 		o.Proved == n.Proved && o.text == n.text && o.CaseID == n.CaseID && o.Channel == n.Channel && o.MerchantNo == n.MerchantNo
 }
 
@@ -157,13 +162,17 @@ func (h *hospitalRun) event(leg *Leg, x Effect) clearing.Event {
 	switch leg.Kind {
 	case channels.Refund:
 		e.Refund = leg.RefundNo
+		if v := leg.lives(); v != nil && v.DebtNo != "" {
+			e.Refund = v.DebtNo
+		}
 		if e.Refund == "" {
 			e.Refund = debtOf(leg.theCase())
 		}
 	case channels.Reverse:
 		e.Refund = leg.OrderNo
 	}
-	if strings.HasPrefix(x.Journal, "E") || strings.HasPrefix(x.Journal, "-") || leg.own() == Backfill {
+	if strings.HasPrefix(x.Journal, "E") || strings.HasPrefix(x.Journal, "-") || leg.own() == Backfill ||
+		x.Journal == "J18" || x.Journal == "J22" {
 		e.Case = leg.theCase()
 	}
 	if leg.Code == F11 {
@@ -225,6 +234,7 @@ func apply(ctx context.Context, b *ledger.Batch, changes []*change) error {
 		old := *c.old
 		stood.add(&old)
 	}
+	writeHolds(b, changes)
 	if n := len(added.hospital); n > 0 {
 		b.ExecRows(int64(n), insertLegs, added.args()...)
 	}

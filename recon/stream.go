@@ -125,11 +125,16 @@ func fixed(lines []Line) *source {
 
 // platformLine turns a leg of the platform into the form of matching.
 func platformLine(leg *clearing.Leg) *Line {
+	status := leg.Status
+	if leg.Late && leg.Acked > 0 {
+		status = channels.Success // HIS has taken the late money
+	}
 	l := &Line{
-		Side: Platform, Kind: leg.Kind, Status: leg.Status, Final: !leg.ChannelSuccessAt.IsZero(),
+		Side: Platform, Kind: leg.Kind, Status: status, Final: !leg.ChannelSuccessAt.IsZero(),
 		Hospital: leg.Hospital, Channel: leg.Channel, MerchantNo: leg.MerchantNo,
 		OrderNo: leg.OrderNo, RefundNo: leg.RefundNo, TradeNo: leg.TradeNo, BillNo: leg.BillNo, Patient: leg.Patient, Terminal: leg.Terminal,
 		Amount: leg.Amount, Settle: leg.Settle, Fee: leg.Fee, At: leg.OccurredAt, Day: leg.Day,
+		Lived: livedOf(leg),
 	}
 	if l.Final && leg.Kind == channels.Pay {
 		l.At = leg.ChannelSuccessAt
@@ -146,7 +151,11 @@ func electronic(l *Line) bool {
 func (h *hospitalRun) sources(ctx context.Context) []*source {
 	platform := open(ctx, h.engine.DB, func(ctx context.Context, tx pgx.Tx, emit func(*Line) error) error {
 		q := clearing.LegQuery{Hospital: h.hospital.Code, Day: h.day}
-		return clearing.StreamLegs(ctx, tx, q, func(leg *clearing.Leg) error { return emit(platformLine(leg)) })
+		return clearing.StreamLegs(ctx, tx, q, func(leg *clearing.Leg) error {
+			l := platformLine(leg)
+			l.carried = l.Day != h.day // a debt of this day that the channel took later
+			return emit(l)
+		})
 	})
 	bills := open(ctx, h.engine.DB, func(ctx context.Context, tx pgx.Tx, emit func(*Line) error) error {
 		return StreamBill(ctx, tx, h.hospital.Code, h.day, emit)
@@ -202,6 +211,7 @@ type Stats struct {
 	Pending   ledger.Money `json:"pending_fen"`
 	CarriedIn ledger.Money `json:"carried_in_fen"`
 	Foreign   ledger.Money `json:"foreign_fen"`
+	Debts     ledger.Money `json:"debts_fen,omitempty"` // refunds of which one side never speaks: HIS booked the debt before, or the bank paid
 	Coupons   ledger.Money `json:"coupons_fen"`
 	Fees      ledger.Money `json:"fees_fen"` // billed less returned
 	StandIn   bool         `json:"stand_in"` // a side was not complete, the platform's figure stood in
@@ -231,7 +241,7 @@ func (t Total) Net() ledger.Money { return t.PayFen - t.BackFen }
 // Proof is what the sides differ by less what the items explain: zero, or the
 // run is not published (S11).
 func (s *Stats) Proof() ledger.Money {
-	return s.Channel.Net() - s.HIS.Net() - s.Suggested - s.Foreign - (s.Cases + s.Pending - s.CarriedIn)
+	return s.Channel.Net() - s.HIS.Net() - s.Suggested - s.Debts - s.Foreign - (s.Cases + s.Pending - s.CarriedIn)
 }
 
 // count adds a leg to the counts and sums of its merchant number: lines of this
@@ -267,6 +277,12 @@ func (h *hospitalRun) count(leg *Leg) {
 	}
 	home.matched(leg, linked)
 	home.StandIn = home.StandIn || leg.Said[HIS].StandIn || leg.Said[Channel].StandIn
+	for _, side := range []Side{HIS, Channel} {
+		if fen := leg.sign() * leg.Said[side].Fen; leg.Said[side].Waived && seen[Platform] {
+			fresh[side] += leg.Said[side].Fen
+			home.Debts += map[Side]ledger.Money{HIS: fen, Channel: -fen}[side]
+		}
+	}
 	h.explain(leg, home, far, leg.sign()*fresh[HIS], leg.sign()*fresh[Channel])
 }
 
@@ -304,7 +320,7 @@ func (leg *Leg) before(day ledger.Day, fresh ledger.Money) ledger.Money {
 
 // lineCount is how many lines of this day the leg speaks of, repeated ones too.
 func (leg *Leg) lineCount() int {
-	n := 0
+	n := leg.outdated
 	for i := range leg.Lines {
 		if l := &leg.Lines[i]; !l.carried && (l.Side != HIS || electronic(l)) {
 			n++
@@ -340,7 +356,7 @@ func (leg *Leg) fresh() (fen [sides]ledger.Money, seen [sides]bool) {
 // moved says whether the line moved money: a failed attempt and a refund that
 // the channel could not deliver did not.
 func (l *Line) moved() bool {
-	return l.Status == channels.Success || l.Side == Channel && l.Status == channels.Processing
+	return l.stands() || l.Side == Channel && l.Status == channels.Processing
 }
 
 func (s *Stats) matched(leg *Leg, linked bool) {
@@ -348,8 +364,8 @@ func (s *Stats) matched(leg *Leg, linked bool) {
 	if !leg.Fresh || !p.Present {
 		return
 	}
-	info := h.Present && !h.StandIn && h.Fen == p.Fen && !linked
-	funds := c.Present && !c.StandIn && c.Fen == p.Fen
+	info := h.Present && !h.StandIn && !h.Waived && h.Fen == p.Fen && !linked
+	funds := c.Present && !c.StandIn && !c.Waived && c.Fen == p.Fen
 	if info {
 		s.Info.add(leg.Kind, p.Fen)
 	}

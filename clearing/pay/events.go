@@ -312,7 +312,7 @@ func (e *paymentEvent) acknowledged(b *ledger.Batch, p *Payment) (ledger.EntryID
 	case channels.OutcomeSucceeded:
 		p.HIS, p.HISNextAt, p.Reason = HISDone, time.Time{}, channels.Reason{}
 		booked := min(his.Amount, p.Amount)
-		if !p.Posted || booked <= 0 {
+		if p.Held || !p.Posted || booked <= 0 {
 			return ledger.EntryID{}, nil
 		}
 		p.Acked = booked

@@ -80,7 +80,7 @@ func (r *Refund) leg() *clearing.Leg {
 		Kind: r.Kind, Hospital: r.Hospital, Channel: r.Channel, MerchantNo: r.MerchantNo, OrderNo: r.OrderNo, RefundNo: r.RefundNo,
 		TradeNo: r.TradeNo, BillNo: r.BillNo, BizType: r.BizType, Terminal: r.Terminal, Patient: r.Patient, Amount: r.Amount, Settle: r.Settle,
 		Fee: r.Fee, OccurredAt: r.AcceptedAt, ChannelSuccessAt: r.SuccessAt, Status: status, Final: !r.SuccessAt.IsZero(), Day: r.Day,
-		Stage: string(r.Status), Live: !r.CreatedAt.IsZero(), Posted: r.Posted, Owed: owed, Debit: r.Debit, DebtNo: r.DebtNo, CaseID: r.CaseID,
+		Stage: string(r.Status), Live: !r.CreatedAt.IsZero(), Posted: r.Posted, Owed: owed, Debit: r.Debit, DebtNo: r.DebtNo, NextNo: r.NextNo, CaseID: r.CaseID,
 	}
 }
 

@@ -331,7 +331,7 @@ func (w *refundWork) followed() (ledger.EntryID, error) {
 	switch a.Outcome {
 	case channels.OutcomeSucceeded:
 		w.follow(true)
-		if !r.Posted || r.Settle == 0 {
+		if r.Held || !r.Posted || r.Settle == 0 {
 			return ledger.EntryID{}, nil
 		}
 		return w.post(w.entry(ledger.DayOf(r.SuccessAt), r.Settle, 0, "J19b"))

@@ -63,12 +63,13 @@ func (p *Payout) reroute(ctx context.Context, b *ledger.Batch, back bool) error 
 	if err != nil || !ok {
 		return err
 	}
-	from, to, change := "CLOSED", "REROUTED", r.amount
+	// The digest must change with the state, and come back with it.
+	from, to, change, turn := "CLOSED", "REROUTED", r.amount, 1
 	if back {
-		from, to, change = "REROUTED", "CLOSED", -r.amount
+		from, to, change, turn = "REROUTED", "CLOSED", -r.amount, -1
 	}
-	b.ExecRows(1, `UPDATE refunds SET status = $4, version = version + 1 WHERE hospital = $1 AND kind = 'REFUND' AND refund_no = $2 AND status = $3 AND next_no = ''`,
-		p.Hospital, r.no, from, to)
+	b.ExecRows(1, `UPDATE refunds SET status = $4, digest = digest + $5, version = version + 1 WHERE hospital = $1 AND kind = 'REFUND' AND refund_no = $2 AND status = $3 AND next_no = ''`,
+		p.Hospital, r.no, from, to, turn)
 	if r.payment != "" {
 		b.ExecRows(1, `UPDATE payments SET refunded_fen = refunded_fen + $3, requested_fen = requested_fen - $3, version = version + 1,
 			live = live AND refunded_fen + $3 < amount_fen WHERE hospital = $1 AND order_no = $2`, p.Hospital, r.payment, change)
