@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: build demo test lint bench readme-bench proto fuzz fuzz-short test-kafka test-cockroach setup clean
+.PHONY: build demo test conformance lint bench readme-bench proto fuzz fuzz-short test-kafka test-cockroach setup clean
 
 build: ## the program: build/clearward
 	go build -o build/clearward .
@@ -16,6 +16,9 @@ demo: setup build ## import, feed and reconcile the sample day and a generated o
 # order of packages and a database on this machine do not matter.
 test: setup ## every test but the long fuzzing
 	go test -vet=off -timeout 15m ./...
+
+conformance: setup ## every fault at every step of every channel: the table of final states
+	go test -vet=off -count=1 -v -run '^TestEveryFaultAtEveryStep' ./features
 
 lint: ## gofmt, modules, vet, staticcheck, unchecked errors, dead code
 	@deploy/lint.sh
