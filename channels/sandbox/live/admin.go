@@ -15,7 +15,8 @@ import (
 //
 //	POST /faults                  a Fault; returns it with its id
 //	GET  /faults                  those that wait
-//	POST /pay                     {"merchant","order"} or {"code"}: the payer pays a prepay order
+//	POST /pay                     {"merchant","order"} or {"code"}: the payer pays a prepay order; code is what was
+//	                              scanned, or the address or order string that was signed for a page or app
 //	GET  /orders?merchant=&day=   orders paid that day, with their refunds
 //	GET  /books?merchant=&day=    sums of the day in fen, and what arrives at the bank
 //	POST /notices                 every waiting notice goes out now
@@ -99,7 +100,10 @@ func (s *Server) payAsPayer(no, orderNo, code string) error {
 	if _, err := fmt.Sscanf(code, "weixin://wxpay/bizpayurl?pr=%d", &seq); err == nil && seq > 0 && seq < len(s.bySeq) {
 		o = s.bySeq[seq]
 	}
-	waits := o != nil && (o.State == stateWaiting || o.State == statePassword)
+	if o == nil && code != "" {
+		o = s.scans(code)
+	}
+	waits := o != nil && (o.State == stateWaiting || o.State == statePassword || o.State == stateOffered && s.cfg.Now().Unix() < o.Expires)
 	if waits {
 		s.pay(o, s.cfg.Now().Unix())
 	}

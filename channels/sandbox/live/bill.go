@@ -97,7 +97,11 @@ func (s *Server) bill(m *merchant, day ledger.Day, fund bool) (*os.File, error) 
 		return nil, err
 	}
 	defer os.RemoveAll(dir) // what is open stays readable
-	trade, funds, closing, err := sandbox.WriteWeChatBill(dir, bill)
+	writeBill := sandbox.WriteWeChatBill
+	if m.Channel == channels.Alipay {
+		writeBill = sandbox.WriteAlipayBill
+	}
+	trade, funds, closing, err := writeBill(dir, bill)
 	if err != nil {
 		return nil, err
 	}
@@ -114,11 +118,11 @@ func (s *Server) bill(m *merchant, day ledger.Day, fund bool) (*os.File, error) 
 }
 
 // billOf gathers what a day's bills hold, under the lock.
-func (s *Server) billOf(m *merchant, day ledger.Day) (sandbox.WeChatBill, error) {
+func (s *Server) billOf(m *merchant, day ledger.Day) (sandbox.Bill, error) {
 	if s.cfg.Now().Unix() < day.Add(1).Start().Unix()+billSecond {
-		return sandbox.WeChatBill{}, errCreating
+		return sandbox.Bill{}, errCreating
 	}
-	bill := sandbox.WeChatBill{App: m.Apps[0], MerchantNo: m.No, Day: day, Rate: m.rate, Opening: m.closing(day.Add(-1)), Retained: m.RetainedFen}
+	bill := sandbox.Bill{App: m.Apps[0], MerchantNo: m.No, Day: day, Rate: m.rate, Opening: m.closing(day.Add(-1)), Retained: m.RetainedFen}
 	for _, r := range slices.Concat(m.rows[day.Add(-1)], m.rows[day]) {
 		if b, ok := m.billRow(r, day); ok {
 			bill.Rows = append(bill.Rows, b)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/ledger"
 )
 
@@ -14,6 +15,7 @@ import (
 type state string
 
 const (
+	stateOffered  state = "OFFERED"  // Alipay: a code is out, and nobody has scanned it: there is no trade
 	stateWaiting  state = "WAITING"  // prepay order, not paid
 	statePassword state = "PASSWORD" // the payer is entering the password
 	statePaid     state = "PAID"
@@ -46,6 +48,7 @@ type order struct {
 	Notify   string `json:"ntf,omitempty"`
 	Device   string `json:"dev,omitempty"`
 	Payer    uint32 `json:"by"`
+	Buyer    string `json:"buyer,omitempty"` // whom the merchant named, of Alipay
 
 	// What a planted fault makes of the payment's row in the bills.
 	Missing  bool  `json:"missing,omitempty"`
@@ -54,6 +57,7 @@ type order struct {
 	MoreFen  int64 `json:"more,omitempty"`
 	MoreFee  int64 `json:"fee,omitempty"`
 
+	channel string // of its merchant number
 	refunds []*refund
 }
 
@@ -90,7 +94,7 @@ type merchant struct {
 	keys    *merchantKeys
 	rate    int64 // fee in hundredths of a percent
 	orders  map[string]*order
-	refunds map[string]*refund // by our number, and by the channel's
+	refunds map[string]*refund // by key, and by the channel's number
 	rows    map[ledger.Day][]row
 	closed  map[ledger.Day][]*refund // refunds closed that day
 	net     map[ledger.Day]int64
@@ -132,6 +136,9 @@ func (o *order) refunded() (fen, fee int64) {
 
 // tradeNo is the channel's number of the payment, refundID that of the refund.
 func (o *order) tradeNo() string {
+	if o.channel == channels.Alipay {
+		return fmt.Sprintf("%s2200140000%010d", ledger.DayOf(time.Unix(o.Created, 0)).Compact(), o.Seq)
+	}
 	return fmt.Sprintf("4200002345%s%010d", ledger.DayOf(time.Unix(o.Created, 0)).Compact(), o.Seq)
 }
 
@@ -233,8 +240,8 @@ func (s *Server) applyOrder(image order) error {
 	first := o.Paid == 0 && image.Paid > 0
 	refunds := o.refunds
 	*o = image
-	o.refunds = refunds
-	for _, text := range []*string{&o.Merchant, &o.Way, &o.App, &o.Subject, &o.Notify, &o.Device, &o.Attach} {
+	o.refunds, o.channel = refunds, m.Channel
+	for _, text := range []*string{&o.Merchant, &o.Way, &o.App, &o.Subject, &o.Notify, &o.Device, &o.Attach, &o.Buyer} {
 		*text = s.interned(*text)
 	}
 	s.weigh(m, o, 1)
@@ -245,7 +252,7 @@ func (s *Server) applyOrder(image order) error {
 	if o.State == statePassword && o.PaysAt > 0 {
 		heap.Push(&s.due, due{at: o.PaysAt, o: o})
 	}
-	if o.State == stateWaiting && o.Expires > 0 {
+	if (o.State == stateWaiting || o.State == statePassword) && o.Expires > 0 {
 		heap.Push(&s.due, due{at: o.Expires, o: o})
 	}
 	return nil
@@ -281,7 +288,8 @@ func (s *Server) putRefund(r refund) *refund {
 	if err := s.applyRefund(r); err != nil {
 		s.broken = err
 	}
-	return s.merchants[r.Merchant].refunds[r.No]
+	m := s.merchants[r.Merchant]
+	return m.refunds[m.refundKey(&r)]
 }
 
 func (s *Server) applyRefund(image refund) error {
@@ -294,11 +302,12 @@ func (s *Server) applyRefund(image refund) error {
 		return fmt.Errorf("%w: refund %s of order %s, which the books do not have", ErrRefused, image.No, image.Order)
 	}
 	s.lastRefund = max(s.lastRefund, image.Seq)
-	r := m.refunds[image.No]
+	key := m.refundKey(&image)
+	r := m.refunds[key]
 	wasClosed := r != nil && r.State == refundClosed
 	if r == nil {
 		r = &refund{}
-		m.refunds[image.No] = r
+		m.refunds[key] = r
 		o.refunds = append(o.refunds, r)
 		day := ledger.DayOf(time.Unix(image.At, 0))
 		m.rows[day] = append(m.rows[day], row{o: o, r: r})
@@ -357,7 +366,7 @@ func (s *Server) advance() {
 		switch {
 		case d.o != nil && d.o.State == statePassword && d.o.PaysAt == d.at:
 			s.pay(d.o, d.at)
-		case d.o != nil && d.o.State == stateWaiting && d.o.Expires == d.at:
+		case d.o != nil && (d.o.State == stateWaiting || d.o.State == statePassword) && d.o.Expires == d.at:
 			image := *d.o
 			image.State = stateClosed
 			s.putOrder(image)

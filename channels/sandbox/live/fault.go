@@ -3,6 +3,8 @@ package live
 import (
 	"fmt"
 	"slices"
+
+	"github.com/clearward/clearward/channels"
 )
 
 // Fault is something that goes wrong at the next fitting call, notice or row of a
@@ -76,6 +78,9 @@ func (s *Server) Plant(f Fault) (Fault, error) {
 	if !slices.Contains(slices.Concat(callFaults, refundFaults, noticeFaults), f.Do) {
 		return f, fmt.Errorf("%w: fault %q is not known", ErrRefused, f.Do)
 	}
+	if m := s.merchants[f.Merchant]; m != nil && m.Channel == channels.Alipay && f.Do == FaultRefundClosed {
+		return f, fmt.Errorf("%w: Alipay never closes a refund that it accepted", ErrRefused)
+	}
 	f.Times = max(f.Times, 1)
 	s.mu.Lock()
 	s.lastFault++
@@ -112,7 +117,10 @@ func (s *Server) take(kinds []string, api, merchant, order string) *Fault {
 // byTail is the fault that the last two digits of amount or auth code ask for
 // (spec/channels.md K.1), where the merchant number has that switched on.
 func byTail(m *merchant, api string, fen int64, code string) *Fault {
-	tail := fen % 100
+	tail, system, poor := fen%100, "SYSTEMERROR", "NOTENOUGH"
+	if m.Channel == channels.Alipay {
+		system, poor = "ACQ.SYSTEM_ERROR", "ACQ.BUYER_BALANCE_NOT_ENOUGH"
+	}
 	switch m.Tails {
 	case "":
 		return nil
@@ -137,13 +145,13 @@ func byTail(m *merchant, api string, fen int64, code string) *Fault {
 	case 3:
 		return &Fault{Do: FaultPassword}
 	case 4:
-		return &Fault{Do: FaultError, Code: "SYSTEMERROR", Commit: true}
+		return &Fault{Do: FaultError, Code: system, Commit: true}
 	case 5:
-		return &Fault{Do: FaultError, Code: "SYSTEMERROR"}
+		return &Fault{Do: FaultError, Code: system}
 	case 6:
 		return &Fault{Do: FaultDrop, Commit: true}
 	case 7:
-		return &Fault{Do: FaultError, Code: "NOTENOUGH"}
+		return &Fault{Do: FaultError, Code: poor}
 	case 8:
 		return &Fault{Do: FaultBadSign}
 	}

@@ -16,6 +16,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/clearward/clearward/channels"
 )
 
 // The keys of the sandbox are made at its first start, are good for nothing else,
@@ -34,12 +36,14 @@ type platformKeys struct {
 	dir     string
 	root    *pair
 	serving tls.Certificate
+	alipay  *pair // 支付宝公钥证书, made for the first merchant number of Alipay
 }
 
 // merchantKeys are what a merchant number and its channel share.
 type merchantKeys struct {
 	*pair
-	v2 string
+	v2     string
+	alipay alipayKeys
 }
 
 func openKeys(dir string) (*platformKeys, error) {
@@ -56,17 +60,27 @@ func openKeys(dir string) (*platformKeys, error) {
 }
 
 // merchant opens or makes the keys of a merchant number.
-func (k *platformKeys) merchant(no string) (*merchantKeys, error) {
+func (k *platformKeys) merchant(no, channel string) (*merchantKeys, error) {
 	own := &merchantKeys{}
 	var err error
-	if own.pair, err = k.pair(no+"/merchant", no, k.root); err == nil {
-		own.v2, err = k.text(no + "/api_v2.key")
+	if own.pair, err = k.pair(no+"/merchant", no, k.root); err != nil {
+		return nil, err
 	}
+	if channel == channels.Alipay {
+		own.alipay, err = k.ofAlipay(no, own.pair)
+		return own, err
+	}
+	own.v2, err = k.text(no + "/api_v2.key")
 	return own, err
 }
 
 // text is a secret of 32 characters.
 func (k *platformKeys) text(name string) (string, error) {
+	return k.secret(name, hex.EncodeToString)
+}
+
+// secret is one of 16 bytes, written down by encode.
+func (k *platformKeys) secret(name string, encode func([]byte) string) (string, error) {
 	path := filepath.Join(k.dir, name)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -74,7 +88,7 @@ func (k *platformKeys) text(name string) (string, error) {
 		if _, err := rand.Read(raw[:]); err != nil {
 			return "", err
 		}
-		text = []byte(hex.EncodeToString(raw[:]))
+		text = []byte(encode(raw[:]))
 		err = os.WriteFile(path, text, 0o600)
 	}
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package live is the outside world as servers on loopback: WeChat Pay with its
-// real paths, signatures and certificates, from books of its own that survive a
+// Package live is the outside world as servers on loopback: WeChat Pay and Alipay
+// with their real paths, signatures and certificates, from books of its own that survive a
 // kill, with faults for whoever asks for them.
 //
 // It shares neither sums nor fee arithmetic with clearing and reconciliation, so
@@ -48,13 +48,14 @@ type Config struct {
 // Addresses are where the servers listen; an empty one is a free port of loopback.
 type Addresses struct {
 	WeChat string `yaml:"wechat" json:"wechat"`
+	Alipay string `yaml:"alipay" json:"alipay"`
 	Admin  string `yaml:"admin" json:"admin"`
 }
 
 // Merchant is one merchant number.
 type Merchant struct {
-	No          string   `yaml:"no"`
-	Channel     string   `yaml:"channel"` // WECHAT
+	No          string   `yaml:"no"`      // of Alipay the PID, with 0156 behind it where the master data have it so
+	Channel     string   `yaml:"channel"` // WECHAT or ALIPAY
 	Apps        []string `yaml:"apps"`
 	FeeRate     string   `yaml:"fee_rate"`     // "0.0060", at most four decimals
 	BankAccount string   `yaml:"bank_account"` // where settlements go
@@ -80,6 +81,7 @@ type Server struct {
 	broken     error // the disk failed: nobody is answered any more
 	merchants  map[string]*merchant
 	numbers    []string
+	apps       map[string]*merchant // of Alipay, where an app belongs to one merchant number
 	bySeq      []*order
 	texts      map[string]string
 	due        queue
@@ -121,7 +123,7 @@ func Start(cfg Config) (*Server, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("sandbox folder: %w", err)
 	}
-	s := &Server{cfg: cfg, merchants: map[string]*merchant{}, texts: map[string]string{}, notices: map[int64]*notice{},
+	s := &Server{cfg: cfg, merchants: map[string]*merchant{}, apps: map[string]*merchant{}, texts: map[string]string{}, notices: map[int64]*notice{},
 		client: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}}
 	var err error
 	if s.keys, err = openKeys(cfg.Dir); err != nil {
@@ -140,6 +142,7 @@ func Start(cfg Config) (*Server, error) {
 	s.running.Go(func() { s.tick(ctx) })
 	err = errors.Join(
 		s.listen(cfg.Listen.WeChat, &s.Addresses.WeChat, s.wechat(), cfg.TLS),
+		s.listen(cfg.Listen.Alipay, &s.Addresses.Alipay, s.alipay(), cfg.TLS),
 		s.listen(cfg.Listen.Admin, &s.Addresses.Admin, s.admin(), false))
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -153,7 +156,11 @@ func (s *Server) addMerchant(config Merchant) error {
 	switch {
 	case config.No == "" || strings.ContainsAny(config.No, "/. ") || s.merchants[config.No] != nil:
 		return fmt.Errorf("%w: merchant number %q is empty, no number, or there twice", ErrRefused, config.No)
-	case config.Channel != channels.WeChat:
+	case config.Channel == channels.Alipay && !alipayNo.MatchString(config.No):
+		return fmt.Errorf("%w: merchant %s: a number of Alipay is 2088 and 12 digits, with 0156 behind them or not", ErrRefused, config.No)
+	case config.Channel == channels.Alipay && slices.ContainsFunc(config.Apps, func(app string) bool { return s.apps[app] != nil }):
+		return fmt.Errorf("%w: merchant %s: an app of Alipay belongs to one merchant number", ErrRefused, config.No)
+	case config.Channel != channels.WeChat && config.Channel != channels.Alipay:
 		return fmt.Errorf("%w: merchant %s: channel %q is not served", ErrRefused, config.No, config.Channel)
 	case !ok || err != nil || len(rate) > 4:
 		return fmt.Errorf("%w: merchant %s: fee_rate %q is not like 0.0060", ErrRefused, config.No, config.FeeRate)
@@ -164,8 +171,13 @@ func (s *Server) addMerchant(config Merchant) error {
 	}
 	m := &merchant{Merchant: config, rate: points, balance: config.OpeningFen, orders: map[string]*order{}, refunds: map[string]*refund{},
 		rows: map[ledger.Day][]row{}, closed: map[ledger.Day][]*refund{}, net: map[ledger.Day]int64{}, paidOut: map[ledger.Day]int64{}, free: map[uint32]uint8{}}
-	if m.keys, err = s.keys.merchant(config.No); err != nil {
+	if m.keys, err = s.keys.merchant(config.No, config.Channel); err != nil {
 		return err
+	}
+	for _, app := range config.Apps {
+		if config.Channel == channels.Alipay {
+			s.apps[app] = m
+		}
 	}
 	s.merchants[m.No] = m
 	s.numbers = append(s.numbers, m.No)

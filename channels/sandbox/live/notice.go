@@ -7,12 +7,16 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/channels/wechat"
 )
 
-// retries is the plan by which a notice is sent again until it is taken, in seconds
-// (spec/channels.md A.2).
-var retries = []int64{15, 15, 30, 180, 1800, 1800, 1800, 1800, 3600}
+// retries are the plans by which a notice is sent again until it is taken, in
+// seconds (spec/channels.md A.2, D.6).
+var retries = map[string][]int64{
+	channels.WeChat: {15, 15, 30, 180, 1800, 1800, 1800, 1800, 3600},
+	channels.Alipay: {240, 600, 600, 3600, 7200, 21_600, 54_000},
+}
 
 // notice is one notice on its way, with its image in the journal. What it says is
 // written when it is sent.
@@ -20,7 +24,7 @@ type notice struct {
 	ID       int64  `json:"id"`
 	Merchant string `json:"m"`
 	Order    string `json:"o"`
-	Refund   string `json:"r,omitempty"` // number of the refund
+	Refund   string `json:"r,omitempty"` // key of the refund
 	URL      string `json:"url"`
 	Tries    int    `json:"tries"`
 	Next     int64  `json:"next"`
@@ -33,7 +37,7 @@ type notice struct {
 func (s *Server) announce(m *merchant, o *order, r *refund, at int64) {
 	n := notice{Merchant: m.No, Order: o.No, URL: o.Notify, Next: at}
 	if r != nil {
-		n.URL, n.Refund = r.Notify, r.No
+		n.URL, n.Refund = r.Notify, m.refundKey(r)
 	}
 	if n.URL == "" {
 		return
@@ -81,27 +85,56 @@ func (s *Server) applyNotice(n *notice) {
 // send sends a notice once and keeps when it goes out again.
 func (s *Server) send(ctx context.Context, n *notice) {
 	s.mu.Lock()
-	m := s.merchants[n.Merchant]
-	o := m.orders[n.Order]
-	request, err := compose(ctx, m, o, m.refunds[n.Refund], n)
+	w := s.wording(n)
 	s.mu.Unlock()
+	compose, isTaken := composeV2, takenV2
+	if w.m.Channel == channels.Alipay {
+		compose, isTaken = s.composeAlipay, takenAlipay
+	}
+	request, err := compose(ctx, w)
 	taken := false
 	if err == nil {
-		taken = s.post(request)
+		taken = s.post(request, isTaken)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	image := *n
 	image.Tries++
-	if image.Done = taken || n.Forged || n.Foreign || image.Tries > len(retries); !image.Done {
-		image.Next = s.cfg.Now().Unix() + retries[image.Tries-1]
+	if image.Done = taken || n.Forged || n.Foreign || image.Tries > len(retries[w.m.Channel]); !image.Done {
+		image.Next = s.cfg.Now().Unix() + retries[w.m.Channel][image.Tries-1]
 	}
 	s.keep("notice", &image)
 	s.applyNotice(&image)
 }
 
+// wording is what a notice tells, as it stands when it is sent: copies, so that
+// signing needs no lock.
+type wording struct {
+	n    *notice
+	m    *merchant
+	o    order
+	r    *refund // nil of a payment
+	back int64   // given back up to this refund, in fen
+}
+
+// wording gathers what a notice tells, under the lock.
+func (s *Server) wording(n *notice) *wording {
+	m := s.merchants[n.Merchant]
+	w := &wording{n: n, m: m, o: *m.orders[n.Order]}
+	if r := m.refunds[n.Refund]; r != nil {
+		image := *r
+		image.order, w.r = &w.o, &image
+		for _, other := range w.o.refunds {
+			if other.State == refundDone && other.Seq <= r.Seq {
+				w.back += other.Fen
+			}
+		}
+	}
+	return w
+}
+
 // post sends and says whether the merchant took the notice.
-func (s *Server) post(request *http.Request) bool {
+func (s *Server) post(request *http.Request, taken func(body []byte) bool) bool {
 	answer, err := s.client.Do(request)
 	if err != nil {
 		return false
@@ -111,11 +144,16 @@ func (s *Server) post(request *http.Request) bool {
 	if err != nil || answer.StatusCode/100 != 2 {
 		return false
 	}
+	return taken(body)
+}
+
+func takenV2(body []byte) bool {
 	said, err := wechat.ParseXML(body)
 	return err == nil && said["return_code"] == "SUCCESS"
 }
 
-func compose(ctx context.Context, m *merchant, o *order, r *refund, n *notice) (*http.Request, error) {
+func composeV2(ctx context.Context, w *wording) (*http.Request, error) {
+	m, n, o, r := w.m, w.n, &w.o, w.r
 	if n.Foreign {
 		other := *m
 		other.No, m = "1999999999", &other

@@ -18,15 +18,22 @@ const (
 
 // find is the order that a request names; the channel's number goes first.
 func (s *Server) find(c *call) *order {
-	trade := c.in["transaction_id"]
+	if trade := c.in["transaction_id"]; trade != "" {
+		return s.byTrade(c.m, trade)
+	}
+	return c.m.orders[c.in["out_trade_no"]]
+}
+
+// byTrade is the order that the channel knows by a number of its own.
+func (s *Server) byTrade(m *merchant, trade string) *order {
 	if len(trade) < 10 {
-		return c.m.orders[c.in["out_trade_no"]]
+		return nil
 	}
 	seq, err := strconv.ParseInt(trade[len(trade)-10:], 10, 64)
 	if err != nil || seq < 0 || seq >= int64(len(s.bySeq)) || s.bySeq[seq] == nil {
 		return nil
 	}
-	if o := s.bySeq[seq]; o.Merchant == c.m.No && o.tradeNo() == trade {
+	if o := s.bySeq[seq]; o.Merchant == m.No && o.tradeNo() == trade {
 		return o
 	}
 	return nil
