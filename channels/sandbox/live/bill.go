@@ -96,7 +96,7 @@ func (s *Server) bill(m *merchant, day ledger.Day, fund bool) (*os.File, error) 
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir) // what is open stays readable
+	defer func() { _ = os.RemoveAll(dir) }() // what is open stays readable
 	writeBill := sandbox.WriteWeChatBill
 	if m.Channel == channels.Alipay {
 		writeBill = sandbox.WriteAlipayBill
