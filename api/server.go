@@ -112,7 +112,7 @@ func Open(ctx context.Context, c Config) (s *Server, err error) {
 	}
 	s.metrics = newMetrics(&s.committer.Counts)
 	s.house = &pay.House{DB: s.DB, Committer: s.committer, Now: s.now, Outside: &outside{s: s, open: map[clearing.Gateway]channels.Gateway{}}}
-	s.Engine = &recon.Engine{DB: s.DB, Committer: s.committer, Now: s.now}
+	s.Engine = &recon.Engine{DB: s.DB, Committer: s.committer, Now: s.now, House: s.house}
 	if s.stack.Holder {
 		// Both are ended by Close, in its order, and not by the caller's interrupt.
 		lasting := context.WithoutCancel(ctx)

@@ -70,6 +70,8 @@ type BankRules struct {
 	Whole    bool                                      // this day shows the lines that belong to no settlement
 	ModeB    bool                                      // the account is custody: every line on it is ours to explain
 
+	Strange func(ref string) string // the payout that the line names and that cannot explain it, "" for none; may be nil
+
 	returned map[string]bool // EndToEndIDs that went out and came back on this statement
 }
 
@@ -298,6 +300,12 @@ func (r *BankRules) name(l *BankLine, channel string) *BankItem {
 		if r.ModeB {
 			item.Effects = Effects{effect("J35b", -l.Amount, 0)}
 		}
+	case r.Strange != nil && r.Strange(l.Ref) != "":
+		item.Code, item.Effects = UnknownDebit, Effects{effect("E39", -l.Amount, 0)}
+		if l.Amount > 0 {
+			item.Code, item.Effects = BankUnidentified, Effects{effect("E29", l.Amount, 0)}
+		}
+		item.Note = note(notePayout, r.Strange(l.Ref), "")
 	case r.Own[l.CounterpartyAcc] || r.returned[l.EndToEndID]:
 		return nil
 	case channel == "" && !r.ModeB: // the hospital's main account: its own business

@@ -42,6 +42,8 @@ const (
 	BankUnidentified Code = "BANK_UNIDENTIFIED"
 	BankFee          Code = "BANK_FEE"
 	UnknownDebit     Code = "UNKNOWN_DEBIT"
+	PayoutReturned   Code = "PAYOUT_RETURNED"
+	PayoutUnknown    Code = "PAYOUT_UNKNOWN"
 
 	Pending    Code = "PENDING"
 	Sweep      Code = "SWEEP"
@@ -90,6 +92,8 @@ var taxonomy = []codeFacts{
 	{BankUnidentified, "待查入账", "unidentified credit", true, true},
 	{BankFee, "银行手续费", "bank charge", true, true},
 	{UnknownDebit, "不明扣款", "unknown debit", true, true},
+	{PayoutReturned, "退票", "payout returned by the bank", true, true},
+	{PayoutUnknown, "付款结果未明", "payout without a final result", true, true},
 	{Pending, "待核（在途）", "pending", false, true},
 	{Sweep, "退款跟踪", "refund being followed up", false, true},
 	{Waiting, "等待文件", "waiting for a feed", false, true},

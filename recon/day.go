@@ -11,6 +11,7 @@ import (
 
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/clearing"
+	"github.com/clearward/clearward/clearing/pay"
 	"github.com/clearward/clearward/ledger"
 	"github.com/clearward/clearward/ledger/db"
 )
@@ -25,6 +26,7 @@ type Engine struct {
 	Committer *ledger.Committer
 	Now       func() time.Time
 	Progress  func(stage string, done int) // may be nil; stage names what is being counted
+	House     *pay.House                   // may be nil: no channel is asked before a run calls something an orphan (S9)
 
 	noStage map[string]bool // tests prove that each stage counts by switching it off
 }
@@ -50,6 +52,7 @@ type hospitalRun struct {
 	crossed []*legRow
 	rows    map[legKeyRow]*legRow // carried rows by key, whatever their day
 	carry   carry
+	doubts  []doubt
 	moved   []*legRow // of other days: the platform's row has come to this day
 	settled map[settleDay]bool
 	cash    []Line
@@ -83,8 +86,9 @@ const maxRuns = 4
 // changes nothing and returns the same. A hospital whose run fails, by its proof
 // for instance, is not published and keeps no other from it: the error names it.
 func (e *Engine) Run(ctx context.Context, day ledger.Day) (*Day, error) {
+	asked := map[doubt]bool{}
 	for n := 1; ; n++ {
-		d, err := e.runOnce(ctx, day)
+		d, err := e.runOnce(ctx, day, asked)
 		if n == maxRuns || !errors.Is(err, ledger.ErrStale) {
 			return d, err
 		}
@@ -92,7 +96,7 @@ func (e *Engine) Run(ctx context.Context, day ledger.Day) (*Day, error) {
 	}
 }
 
-func (e *Engine) runOnce(ctx context.Context, day ledger.Day) (*Day, error) {
+func (e *Engine) runOnce(ctx context.Context, day ledger.Day, asked map[doubt]bool) (*Day, error) {
 	dir, err := e.directory(ctx)
 	if err != nil {
 		return nil, err
@@ -107,7 +111,7 @@ func (e *Engine) runOnce(ctx context.Context, day ledger.Day) (*Day, error) {
 			runs = append(runs, h)
 		}
 	}
-	if runs, err = e.matchAll(ctx, dir, runs); err != nil {
+	if runs, err = e.matchAll(ctx, dir, runs, asked); err != nil {
 		return nil, err
 	}
 	acrossHospitals(runs)
@@ -123,10 +127,11 @@ func (e *Engine) runOnce(ctx context.Context, day ledger.Day) (*Day, error) {
 	return d, errors.Join(append(failed, err)...)
 }
 
-// matchAll matches the hospitals whose inputs changed, and then those that hold
+// matchAll matches the hospitals whose inputs changed, again where the channel was
+// asked about what does not agree, and then those that hold
 // the other half of a payment found there: a case of two hospitals is judged with
 // both halves on the table.
-func (e *Engine) matchAll(ctx context.Context, dir *clearing.Directory, runs []*hospitalRun) ([]*hospitalRun, error) {
+func (e *Engine) matchAll(ctx context.Context, dir *clearing.Directory, runs []*hospitalRun, asked map[doubt]bool) ([]*hospitalRun, error) {
 	for {
 		n := slices.IndexFunc(runs, func(h *hospitalRun) bool { return h.trade && !h.matched })
 		if n < 0 {
@@ -136,6 +141,14 @@ func (e *Engine) matchAll(ctx context.Context, dir *clearing.Directory, runs []*
 		h.matched = true
 		if h.finished = h.finish(ctx); h.finished != nil {
 			h.held = nil
+			continue
+		}
+		if e.confirm(ctx, h.doubts, asked) {
+			again, err := e.prepare(ctx, dir, h.hospital, h.day)
+			if err != nil {
+				return nil, err
+			}
+			again.trade, runs[n] = true, again
 			continue
 		}
 		others, err := h.otherHalves(ctx)
@@ -391,6 +404,7 @@ func (h *hospitalRun) takeOrder(ctx context.Context, legs []*Leg, priors []*legR
 		return err
 	}
 	for _, leg := range legs {
+		h.noteDoubt(leg)
 		if len(leg.Dups) > 0 {
 			h.dups = append(h.dups, leg)
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/clearward/clearward/clearing"
+	"github.com/clearward/clearward/clearing/payout"
 	"github.com/clearward/clearward/deploy/local"
 	"github.com/clearward/clearward/ledger"
 	"github.com/clearward/clearward/ledger/db"
@@ -40,7 +41,7 @@ type house struct {
 func newHouse(t testing.TB) *house {
 	t.Helper()
 	h := &house{t: t, clock: time.Date(2026, 9, 17, 3, 30, 0, 0, time.UTC)}
-	h.db = dbtest.New(t, ledger.Schema, clearing.Schema, recon.Schema)
+	h.db = dbtest.New(t, ledger.Schema, clearing.Schema, payout.Schema, recon.Schema)
 	now := func() time.Time { return h.clock }
 	committer, err := ledger.NewCommitter(t.Context(), h.db, ledger.Options{Now: now})
 	h.must(err)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,11 +24,14 @@ import (
 type livedHouse struct {
 	*house
 	*paying.House
+	mu       sync.Mutex
 	payments paying.Payments
 	refunds  paying.Refunds
 	answers  []channels.PayAnswer
 	backs    []channels.RefundAnswer
 	n        int
+	words    map[string]channels.PayAnswer // of queries, by order
+	asked    int
 }
 
 func newLivedHouse(t testing.TB) *livedHouse {
@@ -71,7 +75,15 @@ func (g scripted) back(amount ledger.Money) channels.RefundAnswer {
 func (g scripted) Pay(_ context.Context, r channels.PayRequest) channels.PayAnswer {
 	return g.answer(channels.PayAnswer{Outcome: channels.OutcomeSucceeded, Amount: r.Amount, TradeNo: "T" + r.OrderNo})
 }
-func (g scripted) Query(context.Context, string) channels.PayAnswer { return g.answer(silent) }
+func (g scripted) Query(_ context.Context, order string) channels.PayAnswer {
+	g.h.mu.Lock()
+	defer g.h.mu.Unlock()
+	g.h.asked++
+	if word, ok := g.h.words[order]; ok {
+		return word
+	}
+	return g.answer(silent)
+}
 func (g scripted) Reverse(context.Context, string) channels.PayAnswer {
 	return g.answer(channels.PayAnswer{Outcome: channels.OutcomeFailed, Reversed: true})
 }

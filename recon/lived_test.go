@@ -295,3 +295,40 @@ func TestADecisionSpeaksForTheRow(t *testing.T) {
 	h.verify()
 	h.idle(sampleDay)
 }
+
+// TestTheChannelIsAskedBeforeAnOrphanIsNamed is S9: what the bill and the platform
+// tell in two ways is asked once, the answer goes by the ordinary verbs, and the day
+// is matched with it.
+func TestTheChannelIsAskedBeforeAnOrphanIsNamed(t *testing.T) {
+	t.Parallel()
+	h := newLivedHouse(t)
+	lost, gone := h.paid(5000, silent), h.paid(700, silent)
+	unsure := h.paid(3000)
+	h.acks(unsure, 3000)
+	back := h.gives(unsure, noWord)
+	h.engine.House = h.House
+	h.at(nextDay, 11, 30)
+	h.tell(sampleDay, "platform", "his", "channel", bill(lost.OrderNo), his(unsure.OrderNo, 3000),
+		strings.Replace(bill(unsure.OrderNo), "5000", "3000", 1), strings.Replace(hisBack(unsure.OrderNo, back.RefundNo), "5000", "3000", 1))
+	h.words = map[string]channels.PayAnswer{
+		lost.OrderNo: {Outcome: channels.OutcomeSucceeded, Amount: 5000, SuccessAt: sampleDay.Start().Add(12 * time.Hour)},
+		gone.OrderNo: {Outcome: channels.OutcomeFailed, Closed: true},
+	}
+	h.backs = []channels.RefundAnswer{working}
+	if got, want := codes(h.run(sampleDay)), fmt.Sprintf("I1 %s 5000 ; PENDING %s %s 3000", lost.OrderNo, unsure.OrderNo, back.RefundNo); got != want {
+		t.Errorf("the day lists %q, want %q", got, want)
+	}
+	if got := h.column(`SELECT status FROM payments WHERE order_no = ANY($1::TEXT[]) ORDER BY amount_fen`, []string{lost.OrderNo, gone.OrderNo}); got[0] != "CLOSED" || got[1] != "SUCCESS" {
+		t.Errorf("the payments are %v", got)
+	}
+	if h.held() != "0" {
+		t.Errorf("%s rows are held: their own verbs have posted", h.held())
+	}
+	h.verify()
+	h.casesCarry(sampleDay)
+	asked := h.asked
+	h.idle(sampleDay)
+	if h.asked != asked {
+		t.Errorf("a run that changes nothing asked %d times", h.asked-asked)
+	}
+}

@@ -23,6 +23,7 @@ const (
 	noteFound      = "found"
 	noteFoundAgain = "found_again"
 	noteLateMatch  = "late_match"
+	notePayout     = "payout"
 )
 
 // noteWords says each kind in Chinese and English; %s stands for a value.
@@ -40,6 +41,7 @@ var noteWords = map[string][2]string{
 	noteCandidates: {"候选：%s", "candidates: %s"},
 	noteFound:      {"%s 对账发现", "found by the run of %s"},
 	noteFoundAgain: {"%s 对账再次发现", "found again by the run of %s"},
+	notePayout:     {"付款单 %s %s", "payout %s %s"},
 	noteLateMatch:  {"%s 对账找到对方记录，差异消除", "the run of %s found the other side"},
 }
 

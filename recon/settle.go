@@ -11,6 +11,7 @@ import (
 
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/clearing"
+	"github.com/clearward/clearward/clearing/payout"
 	"github.com/clearward/clearward/ledger"
 )
 
@@ -28,6 +29,7 @@ type bankRun struct {
 	stats   map[MerchantKey]*BankStats
 	touched []*Settlement // of this day, and of others that this run changed
 	rows    []*change     // bank lines
+	payouts payoutRun
 }
 
 // BankStats is the proof of one settlement: opening + day − withdrawn = closing;
@@ -73,6 +75,10 @@ func (h *hospitalRun) runBank(ctx context.Context, p *publication) error {
 		return nil
 	}
 	h.bank.ran = true
+	h.bank.payouts = payoutRun{map[lineKey]payout.BankLine{}, map[lineKey]string{}}
+	if err := h.bankPayouts(ctx); err != nil {
+		return err
+	}
 	accounts := map[string]bool{}
 	for _, m := range h.merchants {
 		accounts[m.SettlesTo] = accounts[m.SettlesTo] || h.in.ready(Bank, m)
@@ -193,6 +199,7 @@ func (h *hospitalRun) runAccount(ctx context.Context, tx pgx.Tx, p *publication,
 	if err != nil {
 		return err
 	}
+	lines, ours := h.withoutPayouts(lines)
 	taken := map[string]bool{}
 	for _, s := range others {
 		for _, part := range s.parts {
@@ -217,7 +224,15 @@ func (h *hospitalRun) runAccount(ctx context.Context, tx pgx.Tx, p *publication,
 			free = append(free, l)
 		}
 	}
-	items, scope := matchBank(h.bankRules(bank), due, free)
+	rules := h.bankRules(bank)
+	items, scope := matchBank(rules, due, free)
+	if rules.Whole {
+		unproved, err := h.unproved(ctx, tx, bank.Account)
+		if err != nil {
+			return err
+		}
+		items = slices.Concat(items, ours, unproved)
+	}
 	h.bank.scope.Lines += scope.Lines
 	h.bank.scope.Sum += scope.Sum
 	for _, s := range due {
@@ -276,6 +291,7 @@ func (h *hospitalRun) bankRules(bank *clearing.BankAccount) BankRules {
 			r.Own[h.dir.Banks[i].Account] = true
 		}
 	}
+	r.Strange = func(ref string) string { return h.bank.payouts.strange[lineKey{bank.Account, ref}] }
 	mine := func(yield func(m *clearing.Merchant) bool) {
 		for _, m := range h.merchants {
 			if m.SettlesTo == bank.Account && !yield(m) {

@@ -60,6 +60,14 @@ func ByRefs(ctx context.Context, tx pgx.Tx, refs []string) (map[string]*Payout, 
 	return byRef, nil
 }
 
+// Unproved lists payouts that were given to the bank before that moment and whose
+// end is not known: no line of the account has proved them, and the bank has not
+// said that it refused them.
+func Unproved(ctx context.Context, tx pgx.Tx, hospital, account string, before time.Time) ([]Payout, error) {
+	return payoutsWhere(ctx, tx, `p.hospital = $1 AND p.from_account = $2 AND p.sent_at < $3 AND p.debit_ref = ''
+		AND p.state IN ('SENDING', 'SENT', 'BANK_APPROVAL', 'UNKNOWN')`, hospital, account, before)
+}
+
 // turn changes the state; the age of a state counts from the first time.
 func (p *Payout) turn(to State, now time.Time) {
 	if p.State != to {
