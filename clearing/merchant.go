@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/ledger"
 )
 
@@ -143,11 +144,18 @@ func (d *Directory) Hospital(code string) (*Hospital, bool) {
 // Merchant finds a merchant number by channel and number or alias.
 func (d *Directory) Merchant(channel, no string) (*Merchant, bool) {
 	for _, m := range d.Merchants {
-		if m.Channel == channel && (m.No == no || slices.Contains(m.Aliases, no)) {
+		if m.Channel == channel && (m.No == no || slices.Contains(m.Aliases, no) || channel == channels.Alipay && sameAccount(m.No, no)) {
 			return m, true
 		}
 	}
 	return nil, false
+}
+
+// sameAccount says whether two numbers are one account of Alipay, whose files name
+// the PID with 0156 behind it and whose notices the PID alone (spec/channels.md D.7).
+func sameAccount(a, b string) bool {
+	const suffix = "0156"
+	return a+suffix == b || a == b+suffix
 }
 
 // Bank finds a bank account that belongs to the hospital, "" for the platform.

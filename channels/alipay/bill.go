@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/ledger"
@@ -18,6 +19,10 @@ type billContent struct {
 	Day  string `json:"bill_date"`
 }
 
+// billsAt is when the bills of the day before are there at the latest
+// (spec/channels.md D.5). Until then "no such bill" says nothing of the day.
+const billsAt = 10 * time.Hour
+
 // FetchBill asks for the address of a day's archive and opens it within the 30
 // seconds for which it is valid. Only a signed answer says that a day has no bill.
 func (g *Client) FetchBill(ctx context.Context, kind channels.BillKind, day ledger.Day) (io.ReadCloser, error) {
@@ -25,11 +30,15 @@ func (g *Client) FetchBill(ctx context.Context, kind channels.BillKind, day ledg
 	if name == "" {
 		return nil, fmt.Errorf("%w: Alipay has no bill %s", channels.ErrBillRefused, kind)
 	}
+	asked := g.config.Now()
 	w := g.call(ctx, methodBill, billContent{name, day.String()}, billTimeout)
+	none := w.signed && (strings.EqualFold(w.SubCode, "isp.bill_not_exist") || w.SubCode == "BILL_NOT_EXIST" || w.BillCode == "EMPTY_DATA_WITH_BILL_FILE" && w.BillURL == "")
 	switch {
 	case w.fault.Kind != channels.ReasonNone:
 		return nil, fmt.Errorf("the address of the bill %s of %s: %s", name, day, w.fault.Text)
-	case w.signed && (strings.EqualFold(w.SubCode, "isp.bill_not_exist") || w.SubCode == "BILL_NOT_EXIST" || w.BillCode == "EMPTY_DATA_WITH_BILL_FILE" && w.BillURL == ""):
+	case none && asked.Before(day.Add(1).Start().Add(billsAt)):
+		return nil, fmt.Errorf("%w: %s, Alipay says %s before the bills are made", channels.ErrBillNotReady, day, w.SubCode)
+	case none:
 		return nil, fmt.Errorf("%w: %s, Alipay says %s %s", channels.ErrNoBill, day, w.SubCode, w.SubMsg)
 	case w.signed && strings.TrimPrefix(w.SubCode, "isv.") == "invalid_arguments" && day >= ledger.DayOf(g.config.Now()):
 		return nil, fmt.Errorf("%w: %s is not over", channels.ErrBillNotReady, day)

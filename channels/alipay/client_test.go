@@ -456,8 +456,9 @@ func TestABillIsFetchedFromItsAddress(t *testing.T) {
 		day  ledger.Day
 		want error
 	}{
-		{bizError("isp.bill_not_exist"), 20260914, channels.ErrNoBill},
-		{`{"code":"10000","bill_file_code":"EMPTY_DATA_WITH_BILL_FILE"}`, 20260914, channels.ErrNoBill},
+		{bizError("isp.bill_not_exist"), 20260913, channels.ErrNoBill},
+		{`{"code":"10000","bill_file_code":"EMPTY_DATA_WITH_BILL_FILE"}`, 20260913, channels.ErrNoBill},
+		{bizError("isp.bill_not_exist"), 20260914, channels.ErrBillNotReady}, // it is eight o'clock
 		{bizError("isv.invalid_arguments"), 20260915, channels.ErrBillNotReady},
 		{bizError("isv.invalid_arguments"), 20260914, channels.ErrBillRefused},
 		{bizError("isp.no_permission"), 20260914, channels.ErrBillRefused},

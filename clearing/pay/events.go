@@ -136,14 +136,26 @@ func (e *paymentEvent) answered(b *ledger.Batch, p *Payment, reversals *refundRo
 		}
 		p.Reason, p.Live = a.Reason, false
 		e.settled(p)
-	case a.Absent && p.Reason.Kind == channels.ReasonNotFound && e.at.Sub(p.OccurredAt) >= time.Minute:
-		p.change() // asked twice, and long enough after the call: it never arrived
+	case a.Absent && p.Reason.Kind == channels.ReasonNotFound && p.mayBeGone(e.at):
+		p.change() // asked twice: it never arrived, or its payer never came
 		p.Status, p.Reason, p.Live = Closed, a.Reason, false
 		e.settled(p)
 	default:
 		e.waiting(p)
 	}
 	return ledger.EntryID{}, nil
+}
+
+// mayBeGone says whether a channel that knows no such order is the end of it. What
+// was handed out to the payer may still be brought to the channel until its time is
+// over, or the app gives it up: Alipay has no trade before a code is scanned or a
+// page opened (spec/channels.md D.5). Anything else must be long enough after the
+// call.
+func (p *Payment) mayBeGone(now time.Time) bool {
+	if p.Prepay != "" {
+		return !now.Before(p.ExpiresAt)
+	}
+	return now.Sub(p.OccurredAt) >= time.Minute
 }
 
 // settled: nothing more is asked.

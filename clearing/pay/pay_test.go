@@ -34,7 +34,7 @@ hospitals:
     bank_accounts: [{account: "6801", name: 海天示范医院, bank: 招商银行, role: SETTLEMENT}]
     merchants:
       - {channel: WECHAT, merchant_no: "1900000109", settle_mode: A, fee_rate: "0.0060", fee_bearer: PLATFORM, from: "2026-01-01", settles_to: "6801"}
-      - {channel: ALIPAY, merchant_no: "2088000000000001", settle_mode: A, fee_rate: "0.0060", fee_bearer: PLATFORM, from: "2026-01-01", settles_to: "6801"}
+      - {channel: ALIPAY, merchant_no: "20880000000000010156", settle_mode: A, fee_rate: "0.0060", fee_bearer: PLATFORM, from: "2026-01-01", settles_to: "6801"}
   - code: H2
     name: 民生医院
     ownership: PRIVATE
@@ -407,6 +407,13 @@ func TestWordsThatChangeNothing(t *testing.T) {
 	foreign := channels.Notice{MerchantNo: "1900000209", Payment: withOrder(paid(10000), p.OrderNo)}
 	if _, err := k.Payments.Notice(t.Context(), channels.WeChat, "1900000109", foreign); !errors.Is(err, ErrForeign) {
 		t.Errorf("a foreign notice: %v", err)
+	}
+	n := codePayment("k2", "B2", 10000)
+	n.Channel, n.AuthCode = channels.Alipay, "281234567890123456"
+	k.answers = []channels.PayAnswer{pending}
+	byPID := channels.Notice{MerchantNo: "2088000000000001", Payment: withOrder(pending, k.pay(n).OrderNo)}
+	if _, err := k.Payments.Notice(t.Context(), channels.Alipay, "20880000000000010156", byPID); err != nil {
+		t.Errorf("Alipay names the account without its 0156: %v", err)
 	}
 	differs := channels.Notice{Payment: withOrder(paid(9999), p.OrderNo)}
 	if _, err := k.Payments.Notice(t.Context(), channels.WeChat, "1900000109", differs); !errors.Is(err, ErrDiffers) {

@@ -104,6 +104,61 @@ func TestStatesAndEvents(t *testing.T) {
 	}
 }
 
+// Alipay knows a page, H5, app or QR order only once the payer brings it there: until
+// then every query says that there is none, and the payer may still come (D.5).
+func TestAnOrderThatThePayerHasNotBroughtStaysOpenUntilItsTime(t *testing.T) {
+	absent := channels.PayAnswer{Outcome: channels.OutcomeUnknown, Absent: true}
+	made := channels.PayAnswer{Outcome: channels.OutcomePending, Prepay: channels.Prepay{URL: "https://pay.example/page"}}
+	order := func(k *desk, first ...channels.PayAnswer) *Payment {
+		n := codePayment("k1", "B1", 10000)
+		n.Way, n.AuthCode, n.ExpiresAt = channels.WayPage, "", noon.Add(30*time.Minute)
+		k.answers = first
+		return k.pay(n)
+	}
+	poll := func(k *desk, p *Payment) *Payment {
+		t.Helper()
+		k.answers = []channels.PayAnswer{absent, absent}
+		if _, err := k.Payments.Poll(t.Context(), k.now, 10); err != nil {
+			t.Fatal(err)
+		}
+		p, err := k.Payments.Get(t.Context(), p.Hospital, p.OrderNo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	k := newDesk(t)
+	p := order(k, made)
+	for p.Status.open() && k.now.Before(noon.Add(time.Hour)) {
+		k.now = p.NextAt
+		p = poll(k, p)
+		if closed := !k.now.Before(p.ExpiresAt); closed != (p.Status == Closed) || p.Live == closed {
+			t.Fatalf("%s after it was made: %s", k.now.Sub(noon), p.Status)
+		}
+	}
+	k.answers = []channels.PayAnswer{paid(10000)}
+	if p, err := k.Payments.Query(t.Context(), "H1", p.OrderNo); err != nil || !p.Late || p.Status != Success {
+		t.Errorf("money that came after its time: %+v, %v", p, err)
+	}
+
+	k = newDesk(t)
+	p = order(k, made)
+	k.answers = []channels.PayAnswer{absent, absent}
+	if p, err := k.Payments.Close(t.Context(), "H1", p.OrderNo); err != nil || p.Status != Closed {
+		t.Errorf("given up by the app: %s, %v", p.Status, err)
+	}
+
+	k = newDesk(t)
+	p = order(k, unknown) // nobody holds anything to pay with
+	for range 3 {
+		k.now = k.now.Add(time.Minute)
+		p = poll(k, p)
+	}
+	if p.Status != Closed {
+		t.Errorf("an order that never arrived: %s", p.Status)
+	}
+}
+
 // Scenario 48 and C03's rule: what reconciliation holds, we only take note of.
 func TestWhatReconciliationHoldsIsNotPostedHere(t *testing.T) {
 	k := newDesk(t)

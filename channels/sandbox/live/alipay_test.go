@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -314,6 +315,10 @@ func TestAlipayBillsTieToTheBooksAndToTheBank(t *testing.T) { // D.7
 	if _, err := w.c.FetchBill(context.Background(), channels.BillTrade, day); err == nil {
 		t.Error("the bill of a day that is not over")
 	}
+	w.set("2026-09-16 09:59:59")
+	if _, err := w.c.FetchBill(context.Background(), channels.BillTrade, day); !errors.Is(err, channels.ErrBillNotReady) {
+		t.Errorf("before ten: %v", err)
+	}
 	w.set("2026-09-16 10:00:00")
 	first := w.aliDay(day)
 	if first["HP2026091500000005"]+first["HP2026091500000008"]+first["HP2026091500000009"] != 0 || first["HP2026091599999999"] == 0 ||
@@ -324,7 +329,7 @@ func TestAlipayBillsTieToTheBooksAndToTheBank(t *testing.T) { // D.7
 	if second := w.aliDay(day.Add(1)); second["HP2026091500000008"] != 100+8*37 {
 		t.Errorf("the next day: %v", second)
 	}
-	if _, err := w.c.FetchBill(context.Background(), channels.BillTrade, day.Add(-5)); err == nil || !strings.Contains(err.Error(), "bill_not_exist") {
+	if _, err := w.c.FetchBill(context.Background(), channels.BillTrade, day.Add(-5)); !errors.Is(err, channels.ErrNoBill) {
 		t.Errorf("a day without trades: %v", err)
 	}
 }
