@@ -29,6 +29,7 @@ type outside struct {
 	s    *Server
 	mu   sync.Mutex
 	open map[clearing.Gateway]channels.Gateway
+	his  map[clearing.HISLink]channels.HISGateway
 }
 
 // wiring reads who may ask and where the outside is.
@@ -66,12 +67,6 @@ func (o *outside) Gateway(channel, merchantNo string) (channels.Gateway, error) 
 		return o.open[g], nil
 	}
 	return nil, fmt.Errorf("%w: merchant number %s of %s has no connection", ErrNotConnected, merchantNo, channel)
-}
-
-// HIS implements pay.Outside: where the app calls HIS (his_calls APP) it hands in
-// what HIS says, and nothing is asked from here.
-func (o *outside) HIS(hospital string) (channels.HISGateway, error) {
-	return nil, fmt.Errorf("%w: the HIS of hospital %s is called by its app", ErrNotConnected, hospital)
 }
 
 // connect opens the connection of a merchant number.
