@@ -395,15 +395,10 @@ func TestANoticeOfAlipayIsSentUntilItSaysSuccess(t *testing.T) { // D.6
 	w := startAlipay(t, nil, func(c *alipay.Config) { c.NotifyURL = hospital.URL })
 	w.admin("POST", "/faults", `{"do":"NOTICE_FORGED","order":"N1"}`, nil)
 	w.ask(channels.WayCode, "N1", 1000)
-	bodies := [][]byte{<-heard, <-heard}
+	bodies := [][]byte{await(w.world, heard, 0), await(w.world, heard, 0)}
 	w.c.Refund(context.Background(), channels.RefundRequest{OrderNo: "N1", RefundNo: "R1", Total: 1000, Amount: 400})
 	for len(bodies) < 4 {
-		select {
-		case body := <-heard:
-			bodies = append(bodies, body)
-		case <-time.After(50 * time.Millisecond):
-			w.at.Add(240) // the sandbox may not have heard the answer yet
-		}
+		bodies = append(bodies, await(w.world, heard, 240))
 	}
 	said := map[channels.NoticeKind]int{}
 	for _, body := range bodies {
