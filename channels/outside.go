@@ -43,10 +43,14 @@ type Transfer struct {
 type TransferAnswer struct {
 	State    TransferState
 	Ref      string
-	BankRef  string // the bank's own number, "" before it has one
+	BankRef  string       // the bank's own number, "" before it has one
+	Amount   ledger.Money // as the bank has it, 0 where it did not say
 	At       time.Time
 	Reason   Reason
 	Exchange *Exchange
+	// NotSent says that the message never left: the transfer may go in another one,
+	// under the same number, at once.
+	NotSent bool
 }
 
 // Receipt is an electronic receipt (电子回单).
@@ -57,7 +61,9 @@ type Receipt struct {
 
 // BankGateway is one bank connection (银企直联).
 type BankGateway interface {
-	// Transfer sends transfers in one message; the answers are in their order.
+	// Transfer sends transfers in one message; the answers are in their order. Where
+	// the message never left, each says so (NotSent): the ones that break a rule are
+	// Rejected, the others Absent.
 	Transfer(ctx context.Context, batch string, list []Transfer) []TransferAnswer
 	QueryTransfer(ctx context.Context, ref string) TransferAnswer
 	// Balance is what the bank has booked on the account, and what may leave it.
