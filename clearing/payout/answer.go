@@ -148,13 +148,19 @@ type effect int
 const (
 	nothing effect = iota
 	failed         // it never was: what it took goes back (J36)
-	again          // neither bank nor statement knows it: the same reference may be sent again
+	again          // it never left, or neither bank nor statement knows it: the same reference may be sent again
 )
 
 // after is the state machine of what a bank says (spec/channels.md F.4). A
-// rejection counts only in the answer to a query; Unknown and Absent never end a
-// transfer by themselves.
+// rejection counts only in the answer to a query, or where the message never left;
+// Unknown and Absent never end a transfer by themselves.
 func after(from State, h *heard, refusedBefore bool) (State, effect) {
+	if from == Sending && h.answer.NotSent {
+		if h.answer.State == channels.TransferRejected {
+			return Rejected, failed
+		}
+		return Approved, again
+	}
 	switch from {
 	case Sending, Sent, BankApproval, Unknown:
 	case Succeeded:
