@@ -122,5 +122,5 @@ func (s *Server) checkEnvironments(ctx context.Context) error {
 			return fmt.Errorf("merchant number %s: %w", g.MerchantNo, err)
 		}
 	}
-	return nil
+	return checkBanks(w)
 }

@@ -65,7 +65,7 @@ func (s *Server) payouts() (*payout.Payouts, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &payout.Payouts{DB: s.DB, Committer: s.committer, Now: s.now, Factor: f.Check, Key: f.Key}, nil
+	return &payout.Payouts{DB: s.DB, Committer: s.committer, Outside: s.banks, Now: s.now, Factor: f.Check, Key: f.Key}, nil
 }
 
 // payoutService is the desk of those who pay out.

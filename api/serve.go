@@ -120,6 +120,8 @@ func (s *Server) schedule() []jobs.Job {
 		{Name: "recon", Cron: "30 11 * * *", Run: s.reconcileDue},
 		{Name: "recon.late", Cron: "*/10 12-23 * * *", Run: s.reconcileDue},
 		{Name: "poll", Cron: "@every 5s", Run: s.pollPayments},
+		{Name: "send-payouts", Cron: "* * * * *", Run: s.sendPayouts},
+		{Name: "poll-payouts", Cron: "@every 5s", Run: s.pollPayouts},
 		{Name: "verify", Cron: "0 * * * *", Run: func(ctx context.Context, _ time.Time) (int, error) {
 			found, err := s.Verify(ctx)
 			if err == nil && len(found) > 0 {

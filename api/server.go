@@ -66,6 +66,7 @@ type Server struct {
 	stack     *local.Stack
 	masterRef string
 	house     *pay.House
+	banks     *banks
 	now       func() time.Time
 	log       *slog.Logger
 	committer *ledger.Committer
@@ -112,6 +113,7 @@ func Open(ctx context.Context, c Config) (s *Server, err error) {
 	}
 	s.metrics = newMetrics(&s.committer.Counts)
 	s.house = &pay.House{DB: s.DB, Committer: s.committer, Now: s.now, Outside: &outside{s: s, open: map[clearing.Gateway]channels.Gateway{}}}
+	s.banks = &banks{s: s, open: map[clearing.BankLink]channels.BankGateway{}}
 	s.Engine = &recon.Engine{DB: s.DB, Committer: s.committer, Now: s.now, House: s.house}
 	if s.stack.Holder {
 		// Both are ended by Close, in its order, and not by the caller's interrupt.
