@@ -62,6 +62,8 @@ type Case struct {
 	Checker    string
 	OpenedAt   time.Time
 	ChangedAt  time.Time
+
+	debt string // the number of the debt that its refund was to pay, "" where that is its own
 }
 
 // LogLine is one thing that happened to a case.
@@ -167,6 +169,11 @@ func oneCase(ctx context.Context, tx pgx.Tx, id string) (*Case, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read case %s: %w", id, err)
 	}
+	err = tx.QueryRow(ctx, `
+		SELECT debt_no FROM refunds WHERE hospital = $1 AND kind = 'REFUND' AND refund_no = $2 AND created_at IS NOT NULL`, c.Hospital, c.RefundNo).Scan(&c.debt)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, fmt.Errorf("read the debt of case %s: %w", id, err)
+	}
 	return &c, nil
 }
 
@@ -177,12 +184,19 @@ func (e *Engine) Decide(ctx context.Context, d Decision) (*Case, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := ledger.Submit(ctx, e.Committer, decide, ledger.Request{}, &decision{Decision: d, dir: dir, today: ledger.DayOf(e.Now())})
+	out, err := ledger.Submit(ctx, e.Committer, decide, ledger.Request{}, &decision{Decision: d, dir: dir, today: ledger.DayOf(e.Now()), reaches: e.reachable})
 	if err != nil {
 		return nil, err
 	}
 	if out.Err != nil {
 		return nil, out.Err
+	}
+	if d.Act == "approve" {
+		// Whatever forbids the refund at this moment, the decision stands: a run tries
+		// again, and the case says that its money still waits.
+		if _, err := e.payDebt(ctx, d.CaseID); err != nil && !isRefusal(err) {
+			return nil, err
+		}
 	}
 	file, err := e.CaseFile(ctx, d.CaseID)
 	if err != nil {
@@ -193,8 +207,9 @@ func (e *Engine) Decide(ctx context.Context, d Decision) (*Case, error) {
 
 type decision struct {
 	Decision
-	dir   *clearing.Directory
-	today ledger.Day
+	dir     *clearing.Directory
+	today   ledger.Day
+	reaches func(*Case) bool // the refund that was decided is sent by us
 }
 
 var decide = &ledger.Verb[*decision]{Name: "recon.decide", Run: func(ctx context.Context, b *ledger.Batch, cmds []*decision) []ledger.Outcome {
@@ -319,7 +334,7 @@ func (d *decision) approve(ctx context.Context, b *ledger.Batch, c *Case) error 
 		}
 	}
 	to := CaseClosed
-	if len(left) > 0 {
+	if len(left) > 0 || d.reaches(c) {
 		to = CaseApproved
 	}
 	d.write(b, c, to, c.Maker, d.Who)

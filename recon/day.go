@@ -48,27 +48,28 @@ type hospitalRun struct {
 	finished  error // why matching failed
 	changed   []versionKey
 
-	carried []*legRow
-	crossed []*legRow
-	rows    map[legKeyRow]*legRow // carried rows by key, whatever their day
-	carry   carry
-	doubts  []doubt
-	moved   []*legRow // of other days: the platform's row has come to this day
-	settled map[settleDay]bool
-	cash    []Line
-	stats   map[MerchantKey]*Stats
-	proved  map[settleDay]ledger.Money // of this day in all, of other days what changed
-	members [32]byte                   // digest of the legs that make it up
-	plain   []*change
-	sending chan error // the group of settled legs that is being committed
-	held    []*Leg
-	loose   []*Leg
-	dups    []*Leg
-	netzero Total
-	zeroes  []*Item // payments of the 一正一负 list
-	done    int
-	intake  int // lines of this day that came in
-	told    int // of them, those that a leg speaks of
+	carried  []*legRow
+	crossed  []*legRow
+	rows     map[legKeyRow]*legRow // carried rows by key, whatever their day
+	carry    carry
+	doubts   []doubt
+	landings []landing
+	moved    []*legRow // of other days: the platform's row has come to this day
+	settled  map[settleDay]bool
+	cash     []Line
+	stats    map[MerchantKey]*Stats
+	proved   map[settleDay]ledger.Money // of this day in all, of other days what changed
+	members  [32]byte                   // digest of the legs that make it up
+	plain    []*change
+	sending  chan error // the group of settled legs that is being committed
+	held     []*Leg
+	loose    []*Leg
+	dups     []*Leg
+	netzero  Total
+	zeroes   []*Item // payments of the 一正一负 list
+	done     int
+	intake   int // lines of this day that came in
+	told     int // of them, those that a leg speaks of
 
 	bank bankRun
 }
@@ -86,6 +87,9 @@ const maxRuns = 4
 // changes nothing and returns the same. A hospital whose run fails, by its proof
 // for instance, is not published and keeps no other from it: the error names it.
 func (e *Engine) Run(ctx context.Context, day ledger.Day) (*Day, error) {
+	if err := e.payDebts(ctx); err != nil {
+		return nil, err
+	}
 	asked := map[doubt]bool{}
 	for n := 1; ; n++ {
 		d, err := e.runOnce(ctx, day, asked)

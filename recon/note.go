@@ -24,6 +24,7 @@ const (
 	noteFoundAgain = "found_again"
 	noteLateMatch  = "late_match"
 	notePayout     = "payout"
+	noteRefunded   = "refunded"
 )
 
 // noteWords says each kind in Chinese and English; %s stands for a value.
@@ -41,6 +42,7 @@ var noteWords = map[string][2]string{
 	noteCandidates: {"候选：%s", "candidates: %s"},
 	noteFound:      {"%s 对账发现", "found by the run of %s"},
 	noteFoundAgain: {"%s 对账再次发现", "found again by the run of %s"},
+	noteRefunded:   {"%s 对账在渠道账单中找到退款", "the run of %s found the refund in the bill"},
 	notePayout:     {"付款单 %s %s", "payout %s %s"},
 	noteLateMatch:  {"%s 对账找到对方记录，差异消除", "the run of %s found the other side"},
 }

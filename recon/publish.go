@@ -344,12 +344,15 @@ func (p *publication) addLeg(leg *Leg) error {
 	if leg.Code.Listed() {
 		item := leg.item()
 		p.items = append(p.items, item)
-		if leg.Code.Exception() {
+		if leg.Code.Exception() && !leg.row.ended() {
 			p.cases = append(p.cases, item)
 		}
 	}
 	return nil
 }
+
+// ended says that people, or the refund that they decided, have ended the leg's case.
+func (r *legRow) ended() bool { return r != nil && r.Code.Exception() && !r.Open }
 
 // restated says whether the leg was matched and its money made the hospital's own
 // before the bill that now differs was restated. Where the bill had not been fed
@@ -403,6 +406,9 @@ func (p *publication) write(ctx context.Context, b *ledger.Batch) error {
 		return err
 	}
 	if err := p.writeCases(ctx, b); err != nil {
+		return err
+	}
+	if err := p.land(ctx, b); err != nil {
 		return err
 	}
 	canon, err := json.Marshal(map[string]any{"hospital": h.hospital.Code, "day": h.day, "run": h.run, "items": len(p.items)})

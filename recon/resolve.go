@@ -369,6 +369,8 @@ func suspense(ctx context.Context, tx pgx.Tx, dir *clearing.Directory, c *Case) 
 // the number of its order, what has no number yet by that of the case.
 func (c *Case) refund() string {
 	switch {
+	case c.debt != "":
+		return c.debt
 	case c.Kind == channels.Reverse:
 		return c.OrderNo
 	case c.RefundNo == "":

@@ -252,6 +252,7 @@ func (h *hospitalRun) count(leg *Leg) {
 		h.netzero.add(leg.Kind, leg.held(Platform))
 		h.listNetZero(leg)
 	}
+	h.noteLanding(leg)
 	home := h.statsOf(leg.Channel, leg.MerchantNo)
 	far := home
 	if leg.bill != nil {

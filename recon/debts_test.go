@@ -1,0 +1,105 @@
+package recon_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/ledger"
+	"github.com/clearward/clearward/recon"
+)
+
+// given is a difference that people settle by giving the money back, and what the
+// next day's bill then says.
+type given struct {
+	name string
+	live func(h *livedHouse) (said []string)
+	code recon.Code
+	fen  ledger.Money
+	rest map[string]ledger.Money // beside the clean payments of the two days
+}
+
+var refundsOfCases = []given{
+	{"F1: an order that the platform never knew", func(h *livedHouse) []string {
+		return []string{"channel PAY STRANGE1 5000 12:00:00"}
+	}, recon.F1, 5000, nil},
+	{"F2: the money came late", func(h *livedHouse) []string {
+		p := h.paid(5000, refused)
+		h.asks(p, channels.PayAnswer{Outcome: channels.OutcomeSucceeded, Amount: 5000})
+		return []string{bill(p.OrderNo)}
+	}, recon.F2, 5000, nil},
+	{"F2: the platform never heard of it", func(h *livedHouse) []string {
+		return []string{bill(h.paid(5000, silent).OrderNo)}
+	}, recon.F2, 5000, nil},
+	{"I1: HIS did not serve it", func(h *livedHouse) []string {
+		return []string{bill(h.paid(5000).OrderNo)}
+	}, recon.I1, 5000, nil},
+	{"I5: HIS has booked less", func(h *livedHouse) []string {
+		p := h.paid(5000)
+		h.acks(p, 4000)
+		return []string{his(p.OrderNo, 4000), bill(p.OrderNo)}
+	}, recon.I5, 1000, map[string]ledger.Money{wx1122: 4000, wx2206: -24, subsidy: 24, avail: -4000}},
+	{"I4: HIS gave it back, the platform did not", func(h *livedHouse) []string {
+		p := h.paid(5000)
+		h.acks(p, 5000)
+		return []string{his(p.OrderNo, 5000), bill(p.OrderNo), "his REFUND " + p.OrderNo + " 2000 15:00:00 refund=HISR1"}
+	}, recon.I4, 2000, map[string]ledger.Money{wx1122: 3000, wx2206: -18, subsidy: 18, avail: -3000}},
+	{"F6: the channel closed the refund", func(h *livedHouse) []string {
+		p := h.paid(5000)
+		h.acks(p, 5000)
+		r := h.gives(p, closed)
+		return []string{his(p.OrderNo, 5000), bill(p.OrderNo), hisBack(p.OrderNo, r.RefundNo)}
+	}, recon.F6, 5000, nil},
+}
+
+// TestACaseIsGivenBack: two people decide that the patient gets the money back. The
+// refund is sent by the approval, once; the case stays open until the bill of the
+// next day has it, and then nothing rests anywhere.
+func TestACaseIsGivenBack(t *testing.T) {
+	for _, g := range refundsOfCases {
+		t.Run(g.name, func(t *testing.T) {
+			t.Parallel()
+			h := newLivedHouse(t)
+			said := g.live(h)
+			h.at(nextDay, 11, 30)
+			h.tell(sampleDay, append([]string{"platform", "his", "channel"}, said...)...)
+			h.run(sampleDay)
+			h.engine.House = h.House
+			c := h.caseOf(sampleDay, g.code, "")
+			if got := h.settle(c.ID, "REFUND"); got.State != recon.CaseApproved {
+				t.Fatalf("the case is %s before the refund is in the bill", got.State)
+			}
+			sent := h.column(`SELECT concat_ws(' ', order_no, refund_no, amount_fen, status) FROM refunds WHERE kind = 'REFUND' AND status <> 'CLOSED'`)
+			if len(sent) != 1 || !strings.HasSuffix(sent[0], fmt.Sprintf(" %d SUCCESS", int64(g.fen))) {
+				t.Fatalf("the refunds are %v, want one of %s", sent, g.fen)
+			}
+			h.verify()
+			f := strings.Fields(sent[0])
+			h.at(nextDay.Add(1), 11, 30)
+			h.tell(nextDay, "platform", "his", "channel", fmt.Sprintf("channel REFUND %s %d 11:31:00 refund=%s", f[0], int64(g.fen), f[1]))
+			if got := codes(h.run(nextDay)); got != "" {
+				t.Errorf("the next day lists %q", got)
+			}
+			file, err := h.engine.CaseFile(t.Context(), c.ID)
+			h.must(err)
+			if file.State != recon.CaseClosed || len(file.Suspense) != 0 {
+				t.Errorf("the case is %s and carries %v", file.State, file.Suspense)
+			}
+			want := map[string]ledger.Money{wx1122: 2000, wx2206: -12, subsidy: 12, avail: -2000}
+			for code, fen := range g.rest {
+				want[code] += fen
+			}
+			h.expectBalances(want)
+			h.verify()
+			h.casesCarry(sampleDay, nextDay)
+			h.run(sampleDay)
+			h.expectBalances(want)
+			h.verify()
+			h.idle(sampleDay, nextDay)
+			if n := len(h.column(`SELECT refund_no FROM refunds WHERE kind = 'REFUND' AND status <> 'CLOSED'`)); n != 1 {
+				t.Errorf("%d refunds after all", n)
+			}
+		})
+	}
+}
