@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: build demo test conformance lint bench readme-bench proto fuzz fuzz-short test-kafka test-cockroach setup clean
+.PHONY: build demo test conformance lint bench readme-bench proto fuzz fuzz-short test-kafka test-sdk test-cockroach setup clean
 
 build: ## the program: build/clearward
 	go build -o build/clearward .
@@ -45,6 +45,9 @@ fuzz-short: ## every fuzz target for 20 seconds
 
 test-kafka: setup ## the feed tests against a real Apache Kafka
 	@deploy/kafka/test.sh
+
+test-sdk: ## the SDKs of Alipay and WeChat Pay, unchanged, against the sandbox
+	@deploy/sdk.sh
 
 test-cockroach: ## every test with a database against a CockroachDB
 	@deploy/cockroach.sh

@@ -2,7 +2,7 @@
 # Installs what building and testing Clearward need on a Debian machine and says
 # what. It is safe to run again: what is there is left alone.
 #
-#   deploy/setup.sh [go] [database] [java]      (nothing named: go database)
+#   deploy/setup.sh [go] [database] [java] [node]      (nothing named: go database)
 #
 # As root it installs with apt-get; otherwise it prints exactly what to run and
 # fails, so that the commands after it do not fail less clearly.
@@ -93,14 +93,29 @@ need_java() {
   say "java: $(java_major) ($(command -v java)), maven ($(command -v mvn))"
 }
 
+node_major() { node --version 2>/dev/null | sed -n 's/^v\([0-9]*\).*/\1/p'; }
+
+need_node() {
+  local missing=()
+  if ! has node; then missing+=(nodejs); fi
+  if ! has npm; then missing+=(npm); fi
+  if [ ${#missing[@]} -gt 0 ]; then install "${missing[@]}" || return 1; fi
+  if [ "$(node_major)" -lt 18 ]; then
+    say "node: version $(node_major) is too old, 18 is needed"
+    return 1
+  fi
+  say "node: $(node_major) ($(command -v node)), npm ($(command -v npm))"
+}
+
 [ $# -gt 0 ] || set -- go database
 for what in "$@"; do
   case $what in
     go) need_go ;;
     database) need_database ;;
     java) need_java ;;
+    node) need_node ;;
     *)
-      say "unknown: $what (go, database, java)"
+      say "unknown: $what (go, database, java, node)"
       exit 2
       ;;
   esac
