@@ -21,8 +21,10 @@ import (
 //	GET  /books?merchant=&day=    sums of the day in fen, and what arrives at the bank
 //	POST /notices                 every waiting notice goes out now
 //	POST /clock                   {"at":"2026-09-16T10:00:00+08:00"}: the shared clock jumps
+//	/his/…                        that of HIS: livehis.Server.Admin
 func (s *Server) admin() http.Handler {
 	mux := http.NewServeMux()
+	mux.Handle("/his/", s.his.Admin())
 	mux.HandleFunc("POST /faults", func(w http.ResponseWriter, r *http.Request) {
 		var f Fault
 		err := read(r, &f)

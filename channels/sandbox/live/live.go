@@ -25,6 +25,7 @@ import (
 
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/channels/sandbox/journal"
+	"github.com/clearward/clearward/channels/sandbox/livehis"
 	"github.com/clearward/clearward/ledger"
 )
 
@@ -37,6 +38,7 @@ type Config struct {
 	Now       func() time.Time      `yaml:"-"`
 	SetClock  func(time.Time) error `yaml:"-"` // nil: the clock cannot be set
 	Merchants []Merchant            `yaml:"merchants"`
+	HIS       []livehis.Hospital    `yaml:"his"` // hospitals with a HIS, each below its code
 	Listen    Addresses             `yaml:"listen"`
 	TLS       bool                  `yaml:"tls"` // reversals and refunds of V2 then need the merchant's certificate
 
@@ -49,6 +51,7 @@ type Config struct {
 type Addresses struct {
 	WeChat string `yaml:"wechat" json:"wechat"`
 	Alipay string `yaml:"alipay" json:"alipay"`
+	HIS    string `yaml:"his" json:"his,omitempty"` // not served where no hospital has one
 	Admin  string `yaml:"admin" json:"admin"`
 }
 
@@ -73,6 +76,7 @@ type Server struct {
 	keys    *platformKeys
 	client  *http.Client
 	journal *journal.Journal
+	his     *livehis.Server
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	servers []*http.Server
@@ -137,17 +141,30 @@ func Start(cfg Config) (*Server, error) {
 	if s.journal, err = journal.Open(filepath.Join(cfg.Dir, "books.journal"), s.replay); err != nil {
 		return nil, err
 	}
+	if s.his, err = livehis.Open(livehis.Config{Dir: cfg.Dir, Now: cfg.Now, Hospitals: cfg.HIS}); err != nil {
+		return nil, errors.Join(err, s.journal.Close())
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.running.Go(func() { s.tick(ctx) })
 	err = errors.Join(
 		s.listen(cfg.Listen.WeChat, &s.Addresses.WeChat, s.wechat(), cfg.TLS),
 		s.listen(cfg.Listen.Alipay, &s.Addresses.Alipay, s.alipay(), cfg.TLS),
+		s.listenHIS(),
 		s.listen(cfg.Listen.Admin, &s.Addresses.Admin, s.admin(), false))
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
+}
+
+// listenHIS serves the HIS of the hospitals that have one; its secret signs, and it
+// speaks no TLS.
+func (s *Server) listenHIS() error {
+	if len(s.cfg.HIS) == 0 {
+		return nil
+	}
+	return s.listen(s.cfg.Listen.HIS, &s.Addresses.HIS, s.his.Handler(), false)
 }
 
 func (s *Server) addMerchant(config Merchant) error {
@@ -239,5 +256,5 @@ func (s *Server) Close() error {
 		err = errors.Join(err, server.Close())
 	}
 	s.running.Wait()
-	return errors.Join(err, s.journal.Close())
+	return errors.Join(err, s.journal.Close(), s.his.Close())
 }

@@ -1,0 +1,174 @@
+package livehis
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/clearward/clearward/channels/his"
+)
+
+// Fault is something that goes wrong at the next fitting call, or with a row of
+// the details at once. An empty field fits all.
+type Fault struct {
+	ID       int64  `json:"id"`
+	Do       string `json:"do"`
+	API      string `json:"api,omitempty"` // payments/acknowledge, bills/refundable, bills/cancel, refunds/write-back, bills/order, details
+	Hospital string `json:"hospital,omitempty"`
+	Order    string `json:"order_no,omitempty"`
+	Refund   string `json:"refund_no,omitempty"` // of a row: the one with which the void was asked
+	Commit   bool   `json:"commit,omitempty"`    // the work is done before it goes wrong
+	Millis   int64  `json:"millis,omitempty"`    // DELAY, in the machine's time
+	Fen      int64  `json:"fen,omitempty"`
+	Code     string `json:"code,omitempty"` // ERROR: the refusal, or AGAIN
+	Text     string `json:"text,omitempty"`
+	Times    int    `json:"times,omitempty"` // how often, 0 = once
+}
+
+// Faults of calls. Of the details, ERROR says that they are not made yet.
+const (
+	FaultDelay   = "DELAY"
+	FaultDrop    = "DROP"
+	FaultHTTP500 = "HTTP_500"
+	FaultGarbage = "GARBAGE"  // done, and the answer is cut off
+	FaultBadSign = "BAD_SIGN" // done, and the answer's signature is wrong
+	FaultError   = "ERROR"
+)
+
+// Faults of rows of the details, by order number, and by refund number where it is
+// the row of a void.
+const (
+	FaultRowMissing = "ROW_MISSING"
+	FaultRowAmount  = "ROW_AMOUNT"   // by fen more or less
+	FaultRowTwice   = "ROW_TWICE"    // the same row again
+	FaultRowNextDay = "ROW_NEXT_DAY" // in the cashier close of the next day
+	FaultRowCash    = "ROW_CASH"     // booked as cash, without our numbers
+	FaultRowForeign = "ROW_FOREIGN"  // hospital, order_no, fen: a row that no payment stands behind
+)
+
+var (
+	callFaults = []string{FaultDelay, FaultDrop, FaultHTTP500, FaultGarbage, FaultBadSign, FaultError}
+	rowFaults  = map[string]func(b *blemish, fen int64){
+		FaultRowMissing: func(b *blemish, _ int64) { b.Missing = true },
+		FaultRowAmount:  func(b *blemish, fen int64) { b.MoreFen = fen },
+		FaultRowTwice:   func(b *blemish, _ int64) { b.Twice = true },
+		FaultRowNextDay: func(b *blemish, _ int64) { b.NextDay = true },
+		FaultRowCash:    func(b *blemish, _ int64) { b.AsCash = true },
+	}
+)
+
+// plant makes a fault wait for its call, or changes the row at once.
+func (s *Server) plant(f Fault) (Fault, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case f.Do == FaultRowForeign:
+		return f, s.foreign(f)
+	case rowFaults[f.Do] != nil:
+		return f, s.spoilRow(f)
+	case !slices.Contains(callFaults, f.Do):
+		return f, fmt.Errorf("%w: fault %q is not known", ErrRefused, f.Do)
+	}
+	f.Times = max(f.Times, 1)
+	s.lastFault++
+	f.ID = s.lastFault
+	s.keep("fault", &f)
+	s.applyFault(f)
+	return f, nil
+}
+
+// spoilRow changes the row of a booking, or of a void.
+func (s *Server) spoilRow(f Fault) error {
+	h, err := s.coded(f.Hospital)
+	if err != nil {
+		return err
+	}
+	b := h.orders[f.Order]
+	v := h.voids[f.Refund]
+	switch {
+	case f.Refund != "" && v != nil:
+		image := *v
+		rowFaults[f.Do](&image.blemish, f.Fen)
+		if image.Fen+image.MoreFen <= 0 {
+			return fmt.Errorf("%w: nothing would be left of refund %s", ErrRefused, f.Refund)
+		}
+		s.putVoid(image)
+	case f.Refund == "" && b != nil:
+		image := *b
+		rowFaults[f.Do](&image.blemish, f.Fen)
+		if image.Fen+image.MoreFen <= 0 {
+			return fmt.Errorf("%w: nothing would be left of bill %s", ErrRefused, b.No)
+		}
+		s.putBill(image)
+	default:
+		return fmt.Errorf("%w: order %q, refund %q is not booked", ErrRefused, f.Order, f.Refund)
+	}
+	return nil
+}
+
+// foreign books a bill for a payment that the platform never saw.
+func (s *Server) foreign(f Fault) error {
+	h, err := s.coded(f.Hospital)
+	switch {
+	case err != nil:
+		return err
+	case f.Order == "" || f.Fen <= 0 || h.orders[f.Order] != nil || h.bills["F"+f.Order] != nil:
+		return fmt.Errorf("%w: order_no or fen is missing, or the order is booked", ErrRefused)
+	}
+	s.putBill(bill{Hospital: h.Code, No: "F" + f.Order, Fen: f.Fen, Biz: "OUTPATIENT", Operator: "C01", State: stateBooked, Order: f.Order, Tender: "WECHAT",
+		Receipt: h.last + 1, Booked: s.cfg.Now().Unix()})
+	return nil
+}
+
+func (s *Server) applyFault(f Fault) {
+	s.lastFault = max(s.lastFault, f.ID)
+	s.faults = slices.DeleteFunc(s.faults, func(g *Fault) bool { return g.ID == f.ID })
+	if f.Times > 0 {
+		s.faults = append(s.faults, &f)
+	}
+}
+
+// take uses up the first fault that fits, under the lock.
+func (s *Server) take(api, hospital, order string) *Fault {
+	for _, f := range s.faults {
+		if f.API != "" && f.API != api || f.Hospital != "" && f.Hospital != hospital || f.Order != "" && f.Order != order {
+			continue
+		}
+		taken := *f
+		image := *f
+		image.Times--
+		s.keep("fault", &image)
+		s.applyFault(image)
+		return &taken
+	}
+	return nil
+}
+
+// spoil does what needs no answer of HIS, and tells whether that was all.
+func (f *Fault) spoil(w http.ResponseWriter, r *http.Request) bool {
+	switch f.Do {
+	case FaultDelay:
+		select {
+		case <-time.After(time.Duration(f.Millis) * time.Millisecond):
+		case <-r.Context().Done():
+		}
+	case FaultDrop:
+		panic(http.ErrAbortHandler)
+	case FaultHTTP500:
+		http.Error(w, "<html>502 Bad Gateway</html>", http.StatusBadGateway)
+		return true
+	}
+	return false
+}
+
+// refusal is what ERROR answers.
+func (f *Fault) refusal() *his.Answer {
+	if f.Code == his.ResultAgain {
+		return &his.Answer{Result: his.ResultAgain, Code: "BUSY", Text: f.Text}
+	}
+	if f.Code == "" {
+		return refuse("ERROR", "%s", f.Text)
+	}
+	return refuse(f.Code, "%s", f.Text)
+}
