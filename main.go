@@ -52,7 +52,7 @@ type commands struct {
 	Migrate   migrateCommand   `cmd:"" help:"Bring the tables up to date; every command does it too."`
 	Demo      demoCommand      `cmd:"" help:"Set up, import, feed and reconcile the sample day and a generated day, in a new data directory."`
 	Day       dayCommand       `cmd:"" help:"Generate a day and reconcile it, from files to the published batch, with the time of each stage and the peak memory."`
-	Sandbox   sandboxCommand   `cmd:"" help:"WeChat Pay V2 and Alipay as servers on loopback, with books of its own, its bills, and faults on demand."`
+	Sandbox   sandboxCommand   `cmd:"" help:"WeChat Pay V2, Alipay, HIS and the bank as servers on loopback, with books of its own, its bills, and faults on demand."`
 	Bench     benchCommand     `cmd:"" help:"Measure everything on this machine, beside reference points of the same run, and write bench.json."`
 }
 
@@ -478,9 +478,6 @@ type sandboxCommand struct {
 	Dir    string `required:"" help:"Where books, keys and certificates are kept; a kill loses nothing." placeholder:"DIR"`
 	Config string `required:"" help:"YAML with the merchant numbers." placeholder:"FILE"`
 }
-
-// Help implements kong.HelpProvider.
-func (c *sandboxCommand) Help() string { return live.Help }
 
 // Run implements the command.
 func (c *sandboxCommand) Run(p *program) error {

@@ -22,9 +22,13 @@ import (
 //	POST /notices                 every waiting notice goes out now
 //	POST /clock                   {"at":"2026-09-16T10:00:00+08:00"}: the shared clock jumps
 //	/his/…                        that of HIS: livehis.Server.Admin
+//	/bank/…                       that of the bank: livebank.Server.Admin
 func (s *Server) admin() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/his/", s.his.Admin())
+	if s.bank != nil {
+		mux.Handle("/bank/", s.bank.Admin())
+	}
 	mux.HandleFunc("POST /faults", func(w http.ResponseWriter, r *http.Request) {
 		var f Fault
 		err := read(r, &f)

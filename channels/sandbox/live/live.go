@@ -25,6 +25,7 @@ import (
 
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/channels/sandbox/journal"
+	"github.com/clearward/clearward/channels/sandbox/livebank"
 	"github.com/clearward/clearward/channels/sandbox/livehis"
 	"github.com/clearward/clearward/ledger"
 )
@@ -38,7 +39,8 @@ type Config struct {
 	Now       func() time.Time      `yaml:"-"`
 	SetClock  func(time.Time) error `yaml:"-"` // nil: the clock cannot be set
 	Merchants []Merchant            `yaml:"merchants"`
-	HIS       []livehis.Hospital    `yaml:"his"` // hospitals with a HIS, each below its code
+	HIS       []livehis.Hospital    `yaml:"his"`  // hospitals with a HIS, each below its code
+	Bank      livebank.Config       `yaml:"bank"` // without accounts there is none
 	Listen    Addresses             `yaml:"listen"`
 	TLS       bool                  `yaml:"tls"` // reversals and refunds of V2 then need the merchant's certificate
 
@@ -51,6 +53,7 @@ type Config struct {
 type Addresses struct {
 	WeChat string `yaml:"wechat" json:"wechat"`
 	Alipay string `yaml:"alipay" json:"alipay"`
+	Bank   string `yaml:"bank" json:"bank,omitempty"`
 	HIS    string `yaml:"his" json:"his,omitempty"` // not served where no hospital has one
 	Admin  string `yaml:"admin" json:"admin"`
 }
@@ -77,6 +80,7 @@ type Server struct {
 	client  *http.Client
 	journal *journal.Journal
 	his     *livehis.Server
+	bank    *livebank.Server // nil where nobody has an account
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	servers []*http.Server
@@ -144,6 +148,9 @@ func Start(cfg Config) (*Server, error) {
 	if s.his, err = livehis.Open(livehis.Config{Dir: cfg.Dir, Now: cfg.Now, Hospitals: cfg.HIS}); err != nil {
 		return nil, errors.Join(err, s.journal.Close())
 	}
+	if err := s.openBank(); err != nil {
+		return nil, errors.Join(err, s.journal.Close(), s.his.Close())
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.running.Go(func() { s.tick(ctx) })
@@ -151,6 +158,7 @@ func Start(cfg Config) (*Server, error) {
 		s.listen(cfg.Listen.WeChat, &s.Addresses.WeChat, s.wechat(), cfg.TLS),
 		s.listen(cfg.Listen.Alipay, &s.Addresses.Alipay, s.alipay(), cfg.TLS),
 		s.listenHIS(),
+		s.listenBank(),
 		s.listen(cfg.Listen.Admin, &s.Addresses.Admin, s.admin(), false))
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -256,5 +264,5 @@ func (s *Server) Close() error {
 		err = errors.Join(err, server.Close())
 	}
 	s.running.Wait()
-	return errors.Join(err, s.journal.Close(), s.his.Close())
+	return errors.Join(err, s.journal.Close(), s.his.Close(), s.closeBank())
 }

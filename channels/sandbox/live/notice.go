@@ -44,9 +44,6 @@ func (s *Server) announce(m *merchant, o *order, r *refund, at int64) {
 	}
 	f := s.take(noticeFaults, "notice", m.No, o.No)
 	if f == nil {
-		f = byTail(m, "notice", o.Fen, "")
-	}
-	if f == nil {
 		s.queueNotice(n)
 		return
 	}
@@ -54,9 +51,7 @@ func (s *Server) announce(m *merchant, o *order, r *refund, at int64) {
 	case FaultNoticeLost:
 		return
 	case FaultNoticeTwice:
-		again := n
-		again.Next += f.Seconds
-		s.queueNotice(again)
+		s.queueNotice(n)
 	case FaultNoticeLate:
 		n.Next += f.Seconds
 	case FaultNoticeForged:
@@ -174,7 +169,7 @@ func composeV2(ctx context.Context, w *wording) (*http.Request, error) {
 	} else {
 		paidFields(message, o)
 		message["result_code"] = "SUCCESS"
-		message["sign"] = message.Sign(o.signType(), key)
+		message["sign"] = message.Sign(wechat.SignMD5, key)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, n.URL, bytes.NewReader(message.XML()))
 	if err == nil {
