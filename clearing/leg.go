@@ -43,6 +43,7 @@ type Leg struct {
 	Posted bool         // our own journals stand for its money: J01 or E06, J19a
 	Late   bool         // the money came after we had closed the order: E06+J04 stand, a refund is proposed
 	Acked  ledger.Money // what HIS acknowledged to us: J02 stands for it
+	Taken  bool         // HIS acknowledged it, whether or not J02 was ours to post
 	Owed   ledger.Money // a refund that the channel has not accepted: Debit stands for it
 	Debit  string       // the journal by which the refund became a debt, "" where the debt stood before
 	DebtNo string       // the number under which 2205 and 1125 keep the refund
@@ -119,6 +120,9 @@ func (l *Leg) digest(canon []byte) int64 {
 	text := fmt.Appendf(canon, " fee %d", int64(l.Fee))
 	if l.Live {
 		text = fmt.Appendf(text, " %s %t %t %d %d %s %s %s", l.Stage, l.Posted, l.Late, int64(l.Acked), int64(l.Owed), l.Debit, l.DebtNo, l.CaseID)
+		if l.Taken && l.Acked == 0 {
+			text = append(text, " taken"...)
+		}
 		if l.NextNo != "" {
 			text = fmt.Appendf(text, " next %s", l.NextNo)
 		}
@@ -140,17 +144,17 @@ type LegQuery struct {
 }
 
 const legColumns = `, hospital, channel, merchant_no, order_no, trade_no, bill_no, biz_type, terminal, patient_ref,
-	amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at, status, fund_day, live_row, posted, late, acked_fen, owed_fen,
+	amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at, status, fund_day, live_row, posted, late, acked_fen, taken, owed_fen,
 	debit, debt_no, next_no, case_id, held, digest`
 
 // The columns of each table that stand for those of legColumns.
 const (
 	payColumns = `, hospital, channel, merchant_no, order_no, trade_no, bill_no, biz_type, terminal, patient_ref,
 	amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at, status, fund_day, way <> '' AS live_row, posted, late, acked_fen,
-	0::INT8 AS owed_fen, '' AS debit, '' AS debt_no, '' AS next_no, '' AS case_id, held, digest`
+	his = 'DONE' AS taken, 0::INT8 AS owed_fen, '' AS debit, '' AS debt_no, '' AS next_no, '' AS case_id, held, digest`
 	refundColumns = `, hospital, channel, merchant_no, order_no, trade_no, bill_no, biz_type, terminal, patient_ref,
 	amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at, status, fund_day, created_at IS NOT NULL AS live_row, posted, FALSE AS late,
-	0::INT8 AS acked_fen, CASE WHEN status = 'OWED' THEN owed_fen ELSE 0 END AS owed_fen, debit, debt_no, next_no, case_id, held, digest`
+	0::INT8 AS acked_fen, FALSE AS taken, CASE WHEN status = 'OWED' THEN owed_fen ELSE 0 END AS owed_fen, debit, debt_no, next_no, case_id, held, digest`
 )
 
 // The order is that of the bytes of the order number, as all sides of a match
@@ -198,7 +202,7 @@ func scanLegs(rows pgx.Rows, emit func(*Leg) error) error {
 	var successAt *time.Time
 	_, err := pgx.ForEachRow(rows, []any{&leg.Kind, &leg.RefundNo, &leg.Hospital, &leg.Channel, &leg.MerchantNo, &leg.OrderNo, &leg.TradeNo,
 		&leg.BillNo, &leg.BizType, &leg.Terminal, &leg.Patient, &leg.Amount, &leg.Settle, &leg.Fee, &leg.OccurredAt, &successAt,
-		&leg.Stage, &leg.Day, &leg.Live, &leg.Posted, &leg.Late, &leg.Acked, &leg.Owed, &leg.Debit, &leg.DebtNo, &leg.NextNo, &leg.CaseID, &leg.Held,
+		&leg.Stage, &leg.Day, &leg.Live, &leg.Posted, &leg.Late, &leg.Acked, &leg.Taken, &leg.Owed, &leg.Debit, &leg.DebtNo, &leg.NextNo, &leg.CaseID, &leg.Held,
 		&leg.Digest}, func() error {
 		leg.Status = leg.matched()
 		leg.Final, leg.ChannelSuccessAt = successAt != nil, time.Time{}

@@ -50,7 +50,7 @@ type hospitalRun struct {
 
 	carried  []*legRow
 	crossed  []*legRow
-	rows     map[legKeyRow]*legRow // carried rows by key, whatever their day
+	rows     map[legName][]*legRow // carried rows by the leg's name, whatever their day
 	carry    carry
 	doubts   []doubt
 	landings []landing
@@ -218,7 +218,7 @@ func (e *Engine) directory(ctx context.Context) (dir *clearing.Directory, err er
 func (e *Engine) prepare(ctx context.Context, dir *clearing.Directory, hospital *clearing.Hospital, day ledger.Day) (*hospitalRun, error) {
 	h := &hospitalRun{engine: e, hospital: hospital, dir: dir, day: day,
 		legs: map[MerchantKey]string{}, stats: map[MerchantKey]*Stats{}, proved: map[settleDay]ledger.Money{},
-		rows: map[legKeyRow]*legRow{}, settled: map[settleDay]bool{}}
+		rows: map[legName][]*legRow{}, settled: map[settleDay]bool{}}
 	for _, m := range dir.Merchants {
 		if m.Hospital == hospital.Code {
 			h.merchants = append(h.merchants, m)
@@ -301,7 +301,7 @@ func (h *hospitalRun) setRules(told map[toldDay]bool) {
 		h.rules.Merchants[MerchantKey{m.Channel, m.No}] = Merchant{Hospital: m.Hospital, Foreign: m.ForeignPrefixes, FeeAt: m.FeeAt}
 	}
 	for _, r := range append(slices.Clone(h.carried), h.crossed...) {
-		h.rows[r.legKeyRow] = r
+		h.rows[r.named()] = append(h.rows[r.named()], r)
 	}
 	h.carry = newCarry(slices.Concat(h.carried, h.crossed))
 }
@@ -446,16 +446,19 @@ func (h *hospitalRun) adopt(ctx context.Context, legs []*Leg, priors []*legRow) 
 		}
 		k := leg.rowKey()
 		leg.claim(priors, k)
+		if leg.row == nil && leg.lives() != nil {
+			leg.claimNamed(priors, k)
+		}
 		if r := h.movedHere(leg, k); r != nil {
 			h.moved = append(h.moved, r)
 		}
 		if !leg.Carried {
 			continue
 		}
-		for key, r := range h.rows {
-			if leg.row == nil && key.OrderNo == k.OrderNo && key.Kind == k.Kind && key.RefundNo == k.RefundNo {
+		for _, r := range h.rows[k.named()] {
+			if leg.row == nil {
 				leg.row, leg.Day = r, r.Day
-				leg.claim(priors, key) // told by this day first, by another's lines since
+				leg.claim(priors, r.legKeyRow) // told by this day first, by another's lines since
 			}
 		}
 		if leg.row == nil && k.Day != h.day {

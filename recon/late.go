@@ -34,16 +34,7 @@ func (h *hospitalRun) apart(legs []*Leg, priors []*legRow) []*Leg {
 func (h *hospitalRun) decidedWithout(leg *Leg, priors []*legRow) bool {
 	k := leg.rowKey()
 	is := func(r *legRow) bool {
-		return r != nil && r.Decided && r.OrderNo == k.OrderNo && r.Kind == k.Kind && r.RefundNo == k.RefundNo &&
-			!slices.ContainsFunc(r.kept, func(l Line) bool { return l.Side == Channel && l.Status != channels.Failed })
+		return r != nil && r.Decided && r.named() == k.named() && !slices.ContainsFunc(r.kept, func(l Line) bool { return l.Side == Channel && l.Status != channels.Failed })
 	}
-	if slices.ContainsFunc(priors, is) {
-		return true
-	}
-	for _, r := range h.rows {
-		if is(r) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(priors, is) || slices.ContainsFunc(h.rows[k.named()], is)
 }

@@ -31,6 +31,15 @@ type legKeyRow struct {
 	RefundNo string
 }
 
+// legName names a leg whatever its day.
+type legName struct {
+	order    string
+	kind     channels.Kind
+	refundNo string
+}
+
+func (k legKeyRow) named() legName { return legName{k.OrderNo, k.Kind, k.RefundNo} }
+
 // caseID is the number of the case of this leg: it begins with the day and is
 // the same in every run.
 func (k legKeyRow) caseID() string {
@@ -331,6 +340,17 @@ func (leg *Leg) claim(priors []*legRow, k legKeyRow) {
 	for i, r := range priors {
 		if r != nil && r.legKeyRow == k {
 			leg.row, priors[i] = r, nil
+		}
+	}
+}
+
+// claimNamed takes a row that this day stored of the leg before the platform's line
+// moved to another day: the leg stays where it stands.
+func (leg *Leg) claimNamed(priors []*legRow, k legKeyRow) {
+	for i, r := range priors {
+		if r != nil && r.named() == k.named() && r.Code != None {
+			leg.row, leg.Day, priors[i] = r, r.Day, nil
+			return
 		}
 	}
 }

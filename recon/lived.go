@@ -203,9 +203,9 @@ func (h *hospitalRun) movedHere(leg *Leg, k legKeyRow) *legRow {
 	if leg.lives() == nil || leg.Carried || !leg.Fresh {
 		return nil
 	}
-	for key, r := range h.rows {
+	for _, r := range h.rows[k.named()] {
 		only := !slices.ContainsFunc(r.kept, func(l Line) bool { return l.Side != Platform })
-		if key.OrderNo == k.OrderNo && key.Kind == k.Kind && key.RefundNo == k.RefundNo && key.Day != k.Day && r.Open && !r.Decided && only {
+		if r.Day != k.Day && r.Open && !r.Decided && only {
 			return r
 		}
 	}

@@ -30,7 +30,8 @@ type livedHouse struct {
 	answers  []channels.PayAnswer
 	backs    []channels.RefundAnswer
 	n        int
-	words    map[string]channels.PayAnswer // of queries, by order
+	words    map[string]channels.PayAnswer    // of queries, by order
+	ends     map[string]channels.RefundAnswer // of refunds asked about again, by number
 	asked    int
 }
 
@@ -64,7 +65,12 @@ func (g scripted) answer(usual channels.PayAnswer) channels.PayAnswer {
 	return usual
 }
 
-func (g scripted) back(amount ledger.Money) channels.RefundAnswer {
+func (g scripted) back(no string, amount ledger.Money) channels.RefundAnswer {
+	g.h.mu.Lock()
+	defer g.h.mu.Unlock()
+	if end, ok := g.h.ends[no]; ok {
+		return end
+	}
 	said := channels.RefundAnswer{Outcome: channels.OutcomeSucceeded, Amount: amount}
 	if len(g.h.backs) > 0 {
 		said, g.h.backs = g.h.backs[0], g.h.backs[1:]
@@ -91,10 +97,10 @@ func (g scripted) Close(context.Context, string) channels.PayAnswer {
 	return g.answer(channels.PayAnswer{Outcome: channels.OutcomeFailed, Closed: true})
 }
 func (g scripted) Refund(_ context.Context, r channels.RefundRequest) channels.RefundAnswer {
-	return g.back(r.Amount)
+	return g.back(r.RefundNo, r.Amount)
 }
 func (g scripted) QueryRefund(_ context.Context, r channels.RefundRequest) channels.RefundAnswer {
-	return g.back(r.Amount)
+	return g.back(r.RefundNo, r.Amount)
 }
 func (g scripted) ParseNotice(http.Header, []byte) (channels.Notice, error) {
 	return channels.Notice{}, channels.ErrNotice

@@ -79,8 +79,9 @@ func (h *hospitalRun) bankPayouts(ctx context.Context) error {
 	return nil
 }
 
-// payoutLines are the lines of the day's statements and fund bills that name one of
-// the hospital's payouts.
+// payoutLines are the lines of the day's statements and fund bills that name a
+// payout of the hospital, or one from the account itself, which may keep the money
+// of several hospitals.
 func (h *hospitalRun) payoutLines(ctx context.Context, tx pgx.Tx) ([]payout.BankLine, error) {
 	var lines []payout.BankLine
 	var words [][]string // of each line: what may be a number of ours
@@ -116,7 +117,7 @@ func (h *hospitalRun) payoutLines(ctx context.Context, tx pgx.Tx) ([]payout.Bank
 	var named []payout.BankLine
 	for i, l := range lines {
 		for _, word := range words[i] {
-			if p := found[word]; p != nil && p.Hospital == h.hospital.Code {
+			if p := found[word]; p != nil && (p.Hospital == h.hospital.Code || p.From == l.Account) {
 				l.Number = word
 				named = append(named, l)
 				break

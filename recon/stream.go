@@ -126,7 +126,7 @@ func fixed(lines []Line) *source {
 // platformLine turns a leg of the platform into the form of matching.
 func platformLine(leg *clearing.Leg) *Line {
 	status := leg.Status
-	if leg.Late && leg.Acked > 0 {
+	if leg.Late && leg.Taken {
 		status = channels.Success // HIS has taken the late money
 	}
 	l := &Line{

@@ -97,7 +97,7 @@ func (p *Payment) leg() *clearing.Leg {
 		Kind: channels.Pay, Hospital: p.Hospital, Channel: p.Channel, MerchantNo: p.MerchantNo, OrderNo: p.OrderNo, TradeNo: p.TradeNo,
 		BillNo: p.BillNo, BizType: p.BizType, Terminal: p.Terminal, Patient: p.Patient, Amount: p.Amount, Settle: p.Settle, Fee: p.Fee,
 		OccurredAt: p.OccurredAt, ChannelSuccessAt: p.SuccessAt, Status: status, Final: !p.SuccessAt.IsZero(), Day: p.Day,
-		Stage: string(p.Status), Live: p.Way != "", Posted: p.Posted, Late: p.Late, Acked: p.Acked,
+		Stage: string(p.Status), Live: p.Way != "", Posted: p.Posted, Late: p.Late, Acked: p.Acked, Taken: p.HIS == HISDone,
 	}
 }
 

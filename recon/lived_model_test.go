@@ -1,0 +1,157 @@
+package recon_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/clearward/clearward/channels"
+	paying "github.com/clearward/clearward/clearing/pay"
+	"github.com/clearward/clearward/ledger"
+)
+
+// truth is what really became of one payment of a random day, and when the platform
+// hears of it: on the day, after its first run, or after its second.
+type truth struct {
+	fen                int
+	paid               bool
+	first              string // what the channel said at once: yes, no or nothing
+	heard              int
+	booked, acked      int // HIS's details; its word, 0 for never
+	ackHeard           int
+	back, done, voided bool // a refund; whether the channel paid it; whether HIS's details have it
+	backFirst          channels.RefundAnswer
+	backHeard          int
+	payment            *paying.Payment
+	refund             *paying.Refund
+}
+
+func randomTruths(r *rand.Rand) (list []*truth) {
+	for range 8 {
+		t := &truth{fen: 100 * (1 + r.IntN(90)), paid: r.IntN(6) > 0, heard: r.IntN(3), ackHeard: r.IntN(3), backHeard: r.IntN(3)}
+		t.first = []string{"yes", "yes", "nothing", "no"}[r.IntN(4)]
+		if !t.paid && t.first == "yes" {
+			t.first = "nothing"
+		}
+		if t.paid {
+			t.booked = []int{t.fen, t.fen, t.fen, t.fen / 2, 0}[r.IntN(5)]
+			t.acked = []int{t.fen, t.fen, t.fen / 2, 0}[r.IntN(4)]
+		}
+		if t.paid && t.first == "yes" && t.acked == t.fen && r.IntN(2) == 0 {
+			t.back, t.done, t.voided, t.ackHeard = true, r.IntN(3) > 0, r.IntN(5) > 0, 0
+			t.backFirst = []channels.RefundAnswer{working, noWord}[r.IntN(2)]
+		}
+		list = append(list, t)
+	}
+	return list
+}
+
+// lives makes the payments and refunds of the day.
+func (h *livedHouse) lives(all []*truth) {
+	for _, t := range all {
+		answer := map[string]channels.PayAnswer{"yes": {Outcome: channels.OutcomeSucceeded, Amount: ledger.Money(t.fen)}, "no": refused, "nothing": silent}[t.first]
+		t.payment = h.paid(ledger.Money(t.fen), answer)
+		h.words[t.payment.OrderNo] = channels.PayAnswer{Outcome: channels.OutcomeFailed, Closed: true}
+		if t.paid {
+			h.words[t.payment.OrderNo] = channels.PayAnswer{Outcome: channels.OutcomeSucceeded, Amount: ledger.Money(t.fen), SuccessAt: sampleDay.Start().Add(12 * time.Hour)}
+		}
+		if !t.back {
+			continue
+		}
+		h.acks(t.payment, ledger.Money(t.fen))
+		t.refund = h.gives(t.payment, t.backFirst)
+		h.ends[t.refund.RefundNo] = closed
+		if t.done {
+			h.ends[t.refund.RefundNo] = channels.RefundAnswer{Outcome: channels.OutcomeSucceeded, Amount: ledger.Money(t.fen)}
+		}
+	}
+}
+
+// hears tells the platform what it hears at a stage.
+func (h *livedHouse) hears(all []*truth, stage int) {
+	h.t.Helper()
+	for _, t := range all {
+		if t.first != "yes" && t.heard == stage {
+			_, err := h.payments.Query(h.t.Context(), "H1", t.payment.OrderNo)
+			h.must(err)
+		}
+		known := t.first == "yes" || t.heard <= stage
+		if t.paid && t.acked > 0 && !t.back && known && (t.ackHeard == stage || t.ackHeard < stage && t.heard == stage) {
+			h.acks(t.payment, ledger.Money(t.acked))
+		}
+		if t.back && t.backHeard == stage {
+			_, err := h.refunds.Query(h.t.Context(), "H1", t.refund.RefundNo)
+			h.must(err)
+		}
+	}
+}
+
+// said is what HIS and the bill say of the day.
+func said(all []*truth) []string {
+	lines := []string{"platform", "his", "channel"}
+	for _, t := range all {
+		order := t.payment.OrderNo
+		if t.paid {
+			lines = append(lines, fmt.Sprintf("channel PAY %s %d 12:00:05", order, t.fen))
+		}
+		if t.booked > 0 {
+			lines = append(lines, fmt.Sprintf("his PAY %s %d 12:00:10", order, t.booked))
+		}
+		if t.back && t.done {
+			lines = append(lines, fmt.Sprintf("channel REFUND %s %d 12:10:05 refund=%s", order, t.fen, t.refund.RefundNo))
+		}
+		if t.back && t.voided {
+			lines = append(lines, fmt.Sprintf("his REFUND %s %d 12:10:00 refund=%s", order, t.fen, t.refund.RefundNo))
+		}
+	}
+	return lines
+}
+
+// randomDay lives the truths of a seed, hearing each at its stage or, early, all of
+// them on the day, and returns the balances in the end.
+func randomDay(t *testing.T, seed uint64, early, asks bool) string {
+	h := newLivedHouse(t)
+	h.words, h.ends = map[string]channels.PayAnswer{}, map[string]channels.RefundAnswer{}
+	all := randomTruths(rand.New(rand.NewPCG(seed, 7)))
+	if early {
+		for _, one := range all {
+			one.heard, one.ackHeard, one.backHeard = 0, 0, 0
+		}
+	}
+	h.lives(all)
+	h.hears(all, 0)
+	if asks {
+		h.engine.House = h.House
+	}
+	h.at(nextDay, 11, 30)
+	h.tell(sampleDay, said(all)...)
+	for stage := 1; stage <= 2; stage++ {
+		h.run(sampleDay)
+		h.verify()
+		h.hears(all, stage)
+	}
+	h.tell(nextDay, "platform", "his", "channel")
+	h.at(nextDay.Add(1), 11, 30)
+	for _, day := range []ledger.Day{sampleDay, nextDay, sampleDay, nextDay} {
+		h.run(day)
+		h.verify()
+	}
+	h.idle(sampleDay, nextDay)
+	return strings.Join(append(strings.Split(trialOf(h.trial()), "\n"), h.open("2204.", "2205.", "1125.", "1221.", "2241.")...), "\n")
+}
+
+// TestWhenAFactIsHeardChangesNoBalance: whatever of a random day the platform hears
+// on the day, after a run of it or after another, whether by itself or because the
+// run asks, the books end as if it had heard all of it on the day.
+func TestWhenAFactIsHeardChangesNoBalance(t *testing.T) {
+	for seed := range uint64(8) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			want := randomDay(t, seed, true, false)
+			sameState(t, "heard at its time", want, randomDay(t, seed, false, false))
+			sameState(t, "asked for by the run", want, randomDay(t, seed, false, true))
+		})
+	}
+}
