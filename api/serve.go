@@ -113,10 +113,13 @@ func (s *Server) doors() http.Handler {
 	return mux
 }
 
-// schedule is what the program does by itself: the run of the day before at
-// 11:30, again while files come late, and the proof of the books every hour.
+// schedule is what the program does by itself: the details of HIS from 01:00 and
+// the bills from 10:00 until they are there, the run of the day before at 11:30,
+// again while files come late, and the proof of the books every hour.
 func (s *Server) schedule() []jobs.Job {
 	all := []jobs.Job{
+		{Name: "fetch-his", Cron: "*/10 1-23 * * *", Run: s.fetchHIS},
+		{Name: "fetch-bills", Cron: "*/5 10-23 * * *", Run: s.fetchBills},
 		{Name: "recon", Cron: "30 11 * * *", Run: s.reconcileDue},
 		{Name: "recon.late", Cron: "*/10 12-23 * * *", Run: s.reconcileDue},
 		{Name: "poll", Cron: "@every 5s", Run: s.pollPayments},
