@@ -5,7 +5,7 @@
 
 const { AlipaySdk } = require('alipay-sdk');
 
-exports.alipay = async ({ at, key, admin, assert, day }) => {
+exports.alipay = async ({ at, key, admin, assert, notices, day }) => {
   const no = '20880000000000020156';
   const common = { appId: '2021000000000001', privateKey: key(`${no}/merchant_key.pem`), keyType: 'PKCS8', gateway: `${at.alipay}/gateway.do` };
   const certificates = {
@@ -20,7 +20,7 @@ exports.alipay = async ({ at, key, admin, assert, day }) => {
     const sdk = new AlipaySdk({ ...common, ...config, encryptKey: key(`${no}/content.key`) });
     const call = async (method, bizContent, needEncrypt = false) => {
       calls += 1;
-      return sdk.exec(method, { bizContent, needEncrypt, notifyUrl: 'http://127.0.0.1:9/notify' }, { validateSign: !needEncrypt });
+      return sdk.exec(method, { bizContent, needEncrypt, notifyUrl: notices.url('/alipay') }, { validateSign: !needEncrypt });
     };
     const order = `SDK${mode}1`;
     const code = `28000000${mode === 'K' ? '01' : '02'}00000001`;
@@ -28,6 +28,11 @@ exports.alipay = async ({ at, key, admin, assert, day }) => {
     let a = await call('alipay.trade.pay', pay(order, '123.45', code));
     assert.equal(a.code, '10000', JSON.stringify(a));
     assert.equal(a.receiptAmount, '123.45');
+    const told = await notices.next('/alipay', (n) => new URLSearchParams(n.body).get('out_trade_no') === order);
+    const form = Object.fromEntries(new URLSearchParams(told.body));
+    assert.ok(sdk.checkNotifySignV2(form), told.body);
+    assert.ok(!sdk.checkNotifySignV2({ ...form, total_amount: '0.01' }));
+    assert.equal(form.trade_status, 'TRADE_SUCCESS');
     a = await call('alipay.trade.pay', pay(order, '123.45', code), true);
     assert.equal(a.subCode, 'ACQ.TRADE_HAS_SUCCESS', JSON.stringify(a));
     a = await call('alipay.trade.query', { out_trade_no: order });

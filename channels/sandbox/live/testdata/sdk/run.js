@@ -7,6 +7,7 @@ const assert = require('node:assert/strict');
 const fs = require('node:fs');
 const path = require('node:path');
 const { clock } = require('./clock.js');
+const { listen } = require('./notices.js');
 const { alipay } = require('./alipay.js');
 const { wechatV2 } = require('./wechat2.js');
 
@@ -25,11 +26,13 @@ async function admin(method, where, body) {
 async function main() {
   const noon = new Date(Date.UTC(2026, 8, 15, 4)); // 12:00 in Beijing
   await clock(admin, noon);
-  const world = { at, key, admin, assert, day: '2026-09-15' };
+  const notices = await listen();
+  const world = { at, key, admin, assert, notices, day: '2026-09-15' };
   const runs = [];
   for (const run of [alipay, wechatV2]) runs.push(await run(world));
   await clock(admin, new Date(noon.getTime() + 22 * 3600 * 1000)); // 10:00 of the next day
   for (const run of runs) await run.bills();
+  notices.close();
   for (const run of runs) console.log(`test-sdk: ${run.name}: ${run.calls} calls`);
 }
 

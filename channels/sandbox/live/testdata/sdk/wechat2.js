@@ -1,9 +1,9 @@
 // wechatpay-axios-plugin through its option baseURL: API V2.
 'use strict';
 
-const { Wechatpay } = require('wechatpay-axios-plugin');
+const { Wechatpay, Hash, Transformer } = require('wechatpay-axios-plugin');
 
-exports.wechatV2 = async ({ at, key, admin, assert, day }) => {
+exports.wechatV2 = async ({ at, key, admin, assert, notices, day }) => {
   const mchid = '1900000109';
   const wxpay = new Wechatpay({
     mchid, secret: key(`${mchid}/api_v2.key`), serial: '0', privateKey: key(`${mchid}/merchant_key.pem`),
@@ -27,8 +27,10 @@ exports.wechatV2 = async ({ at, key, admin, assert, day }) => {
   assert.equal(a.refund_fee, '2345', JSON.stringify(a));
   a = await call(wxpay.v2.pay.refundquery, { out_refund_no: 'RSDKV21' });
   assert.equal(a.refund_status_0, 'SUCCESS');
-  a = await call(wxpay.v2.pay.unifiedorder, { ...order, out_trade_no: 'SDKV22', trade_type: 'NATIVE', notify_url: 'http://127.0.0.1:9/notify' });
+  a = await call(wxpay.v2.pay.unifiedorder, { ...order, out_trade_no: 'SDKV22', trade_type: 'NATIVE', notify_url: notices.url('/v2') });
   await admin('POST', '/pay', { code: a.code_url });
+  const told = Transformer.toObject((await notices.next('/v2', (n) => n.body.includes('SDKV22'))).body);
+  assert.equal(told.sign, Hash.sign(told.sign.length === 64 ? Hash.ALGO_HMAC_SHA256 : Hash.ALGO_MD5, told, key(`${mchid}/api_v2.key`)));
   a = await call(wxpay.v2.pay.orderquery, { out_trade_no: 'SDKV22' });
   assert.equal(a.trade_state, 'SUCCESS');
   a = await call(wxpay.v2.secapi.pay.reverse, { out_trade_no: 'SDKV23' });
