@@ -19,6 +19,7 @@ type metrics struct {
 	registry *prometheus.Registry
 	calls    *prometheus.HistogramVec
 	jobs     *prometheus.HistogramVec
+	notices  *prometheus.CounterVec
 }
 
 func newMetrics(counts *ledger.Counts) *metrics {
@@ -28,7 +29,8 @@ func newMetrics(counts *ledger.Counts) *metrics {
 		jobs: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "clearward_job_seconds", Help: "Runs of jobs, by job and how they ended.",
 			Buckets: prometheus.ExponentialBuckets(0.01, 8, 7)}, []string{"job", "state"}),
 	}
-	m.registry.MustRegister(m.calls, m.jobs, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.notices = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "clearward_channel_notices_total", Help: "Notices of channels, by what they came to."}, []string{"channel", "state"})
+	m.registry.MustRegister(m.calls, m.jobs, m.notices, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	for _, c := range []struct {
 		name, help string
 		of         func() int64

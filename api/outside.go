@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -12,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/clearward/clearward/channels"
-	"github.com/clearward/clearward/channels/wechat"
 	"github.com/clearward/clearward/clearing"
 )
 
@@ -59,7 +56,7 @@ func (o *outside) Gateway(channel, merchantNo string) (channels.Gateway, error) 
 			continue
 		}
 		if o.open[g] == nil {
-			if o.open[g], err = o.connect(g); err != nil {
+			if o.open[g], err = o.s.connect(g); err != nil {
 				delete(o.open, g)
 				return nil, fmt.Errorf("merchant number %s: %w", merchantNo, err)
 			}
@@ -67,47 +64,6 @@ func (o *outside) Gateway(channel, merchantNo string) (channels.Gateway, error) 
 		return o.open[g], nil
 	}
 	return nil, fmt.Errorf("%w: merchant number %s of %s has no connection", ErrNotConnected, merchantNo, channel)
-}
-
-// connect opens the connection of a merchant number.
-func (o *outside) connect(g clearing.Gateway) (channels.Gateway, error) {
-	if g.Channel != channels.WeChat || g.API != "V2" {
-		return nil, fmt.Errorf("%w: %s %s has no client", ErrNotConnected, g.Channel, g.API)
-	}
-	settings := map[string]string{}
-	if err := json.Unmarshal([]byte(g.Settings), &settings); err != nil {
-		return nil, fmt.Errorf("%w: its settings cannot be read: %w", ErrNotConnected, err)
-	}
-	if elsewhere := settings["base_url"] != "" && settings["base_url"] != wechat.Host; elsewhere != (g.Environment == "SANDBOX") {
-		return nil, fmt.Errorf("%w: the environment is %s and the address %q", ErrEnvironment, g.Environment, settings["base_url"])
-	}
-	key, err := channels.Secret(settings["key"])
-	if err != nil {
-		return nil, err
-	}
-	c := wechat.Config{MerchantNo: g.MerchantNo, SubMerchantNo: settings["sub_merchant_id"], AppID: settings["app_id"], BaseURL: settings["base_url"],
-		NotifyURL: settings["notify_url"], RefundNotifyURL: settings["refund_notify_url"], SignType: wechat.SignType(settings["sign_type"]),
-		Key: key, Now: o.s.now}
-	if settings["certificate"] != "" {
-		if c.Certificate, err = certificate(settings["certificate"], settings["private_key"]); err != nil {
-			return nil, err
-		}
-	}
-	return wechat.NewV2(c)
-}
-
-// certificate reads a certificate and its key by their references.
-func certificate(cert, key string) (*tls.Certificate, error) {
-	public, err := channels.Secret(cert)
-	if err != nil {
-		return nil, err
-	}
-	private, err := channels.Secret(key)
-	if err != nil {
-		return nil, err
-	}
-	pair, err := tls.X509KeyPair([]byte(public), []byte(private))
-	return &pair, err
 }
 
 // checkEnvironments refuses to serve with a merchant number whose address is not
@@ -118,7 +74,7 @@ func (s *Server) checkEnvironments(ctx context.Context) error {
 		return err
 	}
 	for _, g := range w.Gateways {
-		if _, err := (&outside{s: s}).connect(g); errors.Is(err, ErrEnvironment) {
+		if _, err := s.connect(g); errors.Is(err, ErrEnvironment) {
 			return fmt.Errorf("merchant number %s: %w", g.MerchantNo, err)
 		}
 	}

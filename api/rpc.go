@@ -76,6 +76,16 @@ var procedures = map[string]auth.Action{
 	payv1connect.PaymentServiceClosePaymentProcedure:       auth.PaymentWrite,
 	payv1connect.PaymentServiceAcknowledgePaymentProcedure: auth.PaymentWrite,
 	payv1connect.PaymentServiceGetPaymentProcedure:         auth.PaymentWrite,
+	payv1connect.RefundServiceGetRefundableProcedure:       auth.PaymentWrite,
+	payv1connect.RefundServiceCreateRefundProcedure:        auth.PaymentWrite,
+	payv1connect.RefundServiceDischargeRefundProcedure:     auth.PaymentWrite,
+	payv1connect.RefundServiceGetRefundProcedure:           auth.RefundRead,
+	payv1connect.RefundServiceListRefundsProcedure:         auth.RefundRead,
+	payv1connect.RefundServiceQueryRefundProcedure:         auth.PaymentWrite,
+	payv1connect.RefundServiceDecideRefundProcedure:        auth.RefundDecide,
+	payv1connect.RefundServiceReissueRefundProcedure:       auth.PaymentWrite,
+	payv1connect.RefundServiceAcknowledgeRefundProcedure:   auth.PaymentWrite,
+	payv1connect.RefundServiceReplayNoticesProcedure:       auth.PaymentWrite,
 	jobsv1connect.JobServiceListJobsProcedure:              auth.JobRead,
 	jobsv1connect.JobServiceListRunsProcedure:              auth.JobRead,
 	jobsv1connect.JobServicePauseJobProcedure:              auth.JobManage,
@@ -93,9 +103,11 @@ func (s *Server) services(mux *http.ServeMux) {
 	calls.Handle(ledgerv1connect.NewLedgerServiceHandler(ledgerService{s}, options...))
 	calls.Handle(reconv1connect.NewReconServiceHandler(reconService{s}, options...))
 	calls.Handle(payv1connect.NewPaymentServiceHandler(paymentService{s}, options...))
+	calls.Handle(payv1connect.NewRefundServiceHandler(refundService{s}, options...))
 	calls.Handle(payoutv1connect.NewPayoutServiceHandler(payoutService{s}, options...))
 	calls.Handle(jobsv1connect.NewJobServiceHandler(jobService{s}, options...))
-	reflector := grpcreflect.NewStaticReflector(ledgerv1connect.LedgerServiceName, reconv1connect.ReconServiceName, jobsv1connect.JobServiceName, payoutv1connect.PayoutServiceName, payv1connect.PaymentServiceName)
+	reflector := grpcreflect.NewStaticReflector(ledgerv1connect.LedgerServiceName, reconv1connect.ReconServiceName, jobsv1connect.JobServiceName, payoutv1connect.PayoutServiceName, payv1connect.PaymentServiceName,
+		payv1connect.RefundServiceName)
 	calls.Handle(grpcreflect.NewHandlerV1(reflector, options...))
 	calls.Handle(grpcreflect.NewHandlerV1Alpha(reflector, options...))
 }
@@ -216,6 +228,7 @@ var errorCodes = []struct {
 	{auth.ErrFactorLocked, connect.CodePermissionDenied, "FACTOR_LOCKED"},
 	{pay.ErrNotAllowed, connect.CodePermissionDenied, ""},
 	{pay.ErrNotFound, connect.CodeNotFound, ""},
+	{pay.ErrTwoPeople, connect.CodePermissionDenied, ""},
 	{pay.ErrField, connect.CodeInvalidArgument, ""},
 	{ErrNotConnected, connect.CodeFailedPrecondition, "NOT_CONNECTED"},
 	{ErrEnvironment, connect.CodeFailedPrecondition, "ENVIRONMENT"},

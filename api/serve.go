@@ -109,6 +109,8 @@ func (s *Server) doors() http.Handler {
 		fmt.Fprintln(w, "ok")
 	})
 	mux.Handle("GET /metrics", s.metrics.handler())
+	mux.HandleFunc("POST /notify/{channel}/{merchant}", s.webhook)
+	mux.HandleFunc("GET /notices/key", s.showNoticeKey)
 	s.services(mux)
 	return mux
 }
@@ -125,6 +127,9 @@ func (s *Server) schedule() []jobs.Job {
 		{Name: "poll", Cron: "@every 5s", Run: s.pollPayments},
 		{Name: "send-payouts", Cron: "* * * * *", Run: s.sendPayouts},
 		{Name: "poll-payouts", Cron: "@every 5s", Run: s.pollPayouts},
+		{Name: "poll.refunds", Cron: "@every 5s", Run: s.pollRefunds},
+		{Name: "writeback", Cron: "@every 5s", Run: s.writeBack},
+		{Name: "notify", Cron: "@every 5s", Run: s.notifyApps},
 		{Name: "verify", Cron: "0 * * * *", Run: func(ctx context.Context, _ time.Time) (int, error) {
 			found, err := s.Verify(ctx)
 			if err == nil && len(found) > 0 {

@@ -51,6 +51,8 @@ const (
 	CashWrite   Action = "cash.write" // what a window did with cash
 
 	PaymentWrite  Action = "payment.write" // by the apps of a hospital
+	RefundRead    Action = "refund.read"
+	RefundDecide  Action = "refund.decide" // the second person, who was not the maker
 	PayoutRead    Action = "payout.read"
 	PayoutRequest Action = "payout.request"
 	PayoutApprove Action = "payout.approve"
@@ -64,21 +66,21 @@ const (
 )
 
 // decisions take a person, whatever role a program's row would carry.
-var decisions = []Action{CaseApprove, CaseReject, PayoutApprove, PayoutRefuse, PayoutResume, PayeeApprove}
+var decisions = []Action{CaseApprove, CaseReject, PayoutApprove, PayoutRefuse, PayoutResume, PayeeApprove, RefundDecide}
 
 // allowed is the whole of what anybody may do: what is not here is denied.
 var allowed = map[Role][]Action{
-	Accountant:  {PayoutRead, CaseRead, CaseNote, CaseAssign, CasePropose, ReconRun, AuditRead, JobRead, DailyRead, APIRead},
-	FinanceHead: {PayoutRead, PayoutApprove, PayoutRefuse, PayoutPause, PayoutResume, PayeeApprove, CaseRead, CaseNote, CaseApprove, CaseReject, AuditRead, JobRead, DailyRead, APIRead},
+	Accountant:  {RefundRead, PayoutRead, CaseRead, CaseNote, CaseAssign, CasePropose, ReconRun, AuditRead, JobRead, DailyRead, APIRead},
+	FinanceHead: {RefundRead, RefundDecide, PayoutRead, PayoutApprove, PayoutRefuse, PayoutPause, PayoutResume, PayeeApprove, CaseRead, CaseNote, CaseApprove, CaseReject, AuditRead, JobRead, DailyRead, APIRead},
 	Cashier:     {CaseRead, CaseNote, CashWrite, APIRead},
 	Treasurer:   {PayoutRead, PayoutRequest, PayoutRefuse, PayoutPause, PayoutResume, CaseRead, APIRead},
 	Insurance:   {CaseRead, CaseNote, APIRead},
 	IT:          {CaseRead, CaseNote, FeedWrite, JobRead, JobManage, APIRead},
 	Operator:    {PayoutRead, PayoutPause, PayeePropose, CaseRead, CaseNote, FeedWrite, ImportWrite, ReconRun, SetupWrite, JobRead, JobManage, DailyRead, APIRead},
 	Supplier:    {},
-	Auditor:     {PayoutRead, CaseRead, AuditRead, JobRead, DailyRead, APIRead},
+	Auditor:     {RefundRead, PayoutRead, CaseRead, AuditRead, JobRead, DailyRead, APIRead},
 	Admin:       {KeyNew, APIRead},
-	Service:     {PaymentWrite, FeedWrite, ImportWrite, ReconRun, DailyRead, CashWrite, APIRead},
+	Service:     {PaymentWrite, RefundRead, FeedWrite, ImportWrite, ReconRun, DailyRead, CashWrite, APIRead},
 }
 
 // apart are the duties that must never meet in one person

@@ -169,6 +169,7 @@ ALTER TABLE refunds ADD CONSTRAINT refunds_his CHECK (his IN ('', 'WAIT', 'DONE'
 -- One refund of an order in flight; an insurance settlement is given back once.
 CREATE UNIQUE INDEX refunds_one_in_flight ON refunds (hospital, order_no) WHERE in_flight;
 CREATE UNIQUE INDEX refunds_settlement ON refunds (hospital, settlement_no) WHERE settlement_no <> '' AND status <> 'FAILED';
+CREATE INDEX refunds_waiting ON refunds (hospital, status, refund_no) WHERE status IN ('APPROVING', 'CANCELLING', 'OWED', 'CLOSED');
 CREATE INDEX refunds_due ON refunds (queue, next_at) WHERE next_at IS NOT NULL;
 CREATE INDEX refunds_his_due ON refunds (queue, his_next_at) WHERE his_next_at IS NOT NULL;
 

@@ -48,6 +48,7 @@ type order struct {
 	Notify   string `json:"ntf,omitempty"`
 	Device   string `json:"dev,omitempty"`
 	Payer    uint32 `json:"by"`
+	HMAC     bool   `json:"hmac,omitempty"`  // V2: asked for with HMAC-SHA256, and so are its notices signed
 	Buyer    string `json:"buyer,omitempty"` // whom the merchant named, of Alipay
 
 	// What a planted fault makes of the payment's row in the bills.

@@ -169,7 +169,7 @@ func composeV2(ctx context.Context, w *wording) (*http.Request, error) {
 	} else {
 		paidFields(message, o)
 		message["result_code"] = "SUCCESS"
-		message["sign"] = message.Sign(wechat.SignMD5, key)
+		message["sign"] = message.Sign(o.signType(), key)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, n.URL, bytes.NewReader(message.XML()))
 	if err == nil {

@@ -186,7 +186,8 @@ func (c *call) newOrder(way string) (order, out) {
 		return order{}, failed("PARAM_ERROR", "参数错误")
 	}
 	o := order{Merchant: c.m.No, No: c.in["out_trade_no"], Way: way, Fen: fen, Created: c.now, State: stateWaiting, App: c.in["appid"],
-		Subject: c.in["body"], Attach: c.in["attach"], Device: c.in["device_info"], Notify: c.in["notify_url"]}
+		Subject: c.in["body"], Attach: c.in["attach"], Device: c.in["device_info"], Notify: c.in["notify_url"],
+		HMAC: c.kind == wechat.SignHMAC}
 	if until := c.in["time_expire"]; until != "" {
 		at, err := time.ParseInLocation("20060102150405", until, ledger.Beijing)
 		if err != nil {
@@ -195,6 +196,15 @@ func (c *call) newOrder(way string) (order, out) {
 		o.Expires = at.Unix()
 	}
 	return o, nil
+}
+
+// signType is how the channel signs what it says of the order by itself: as the
+// order was asked for (spec/channels.md A.2).
+func (o *order) signType() wechat.SignType {
+	if o.HMAC {
+		return wechat.SignHMAC
+	}
+	return wechat.SignMD5
 }
 
 // again answers a number that was used before, or nil where it was not.

@@ -835,6 +835,1331 @@ func (x *AcknowledgePaymentResponse) GetPayment() *Payment {
 	return nil
 }
 
+type Refund struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Hospital   string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	RefundNo   string                 `protobuf:"bytes,2,opt,name=refund_no,json=refundNo,proto3" json:"refund_no,omitempty"`
+	OrderNo    string                 `protobuf:"bytes,3,opt,name=order_no,json=orderNo,proto3" json:"order_no,omitempty"`
+	Channel    string                 `protobuf:"bytes,4,opt,name=channel,proto3" json:"channel,omitempty"`
+	MerchantNo string                 `protobuf:"bytes,5,opt,name=merchant_no,json=merchantNo,proto3" json:"merchant_no,omitempty"`
+	BillNo     string                 `protobuf:"bytes,6,opt,name=bill_no,json=billNo,proto3" json:"bill_no,omitempty"`
+	AmountFen  int64                  `protobuf:"varint,7,opt,name=amount_fen,json=amountFen,proto3" json:"amount_fen,omitempty"`
+	// APPROVING, CANCELLING, OWED, SUCCESS, CLOSED, FAILED or REROUTED. SUCCESS is
+	// the channel's acceptance; the payer has the money at success_at.
+	Status    string                 `protobuf:"bytes,8,opt,name=status,proto3" json:"status,omitempty"`
+	SuccessAt *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=success_at,json=successAt,proto3" json:"success_at,omitempty"`
+	Cause     string                 `protobuf:"bytes,10,opt,name=cause,proto3" json:"cause,omitempty"`
+	Maker     string                 `protobuf:"bytes,11,opt,name=maker,proto3" json:"maker,omitempty"`
+	Checker   string                 `protobuf:"bytes,12,opt,name=checker,proto3" json:"checker,omitempty"`
+	// Why a second person is asked.
+	Approval string `protobuf:"bytes,13,opt,name=approval,proto3" json:"approval,omitempty"`
+	// The refund that goes on with its debt.
+	NextNo          string `protobuf:"bytes,14,opt,name=next_no,json=nextNo,proto3" json:"next_no,omitempty"`
+	ChannelRefundNo string `protobuf:"bytes,15,opt,name=channel_refund_no,json=channelRefundNo,proto3" json:"channel_refund_no,omitempty"`
+	// The channel holds the money: the payer's account cannot be used.
+	Abnormal bool `protobuf:"varint,16,opt,name=abnormal,proto3" json:"abnormal,omitempty"`
+	// The channel's or HIS's own words where it did not go through.
+	Reason      string `protobuf:"bytes,17,opt,name=reason,proto3" json:"reason,omitempty"`
+	ChannelCode string `protobuf:"bytes,18,opt,name=channel_code,json=channelCode,proto3" json:"channel_code,omitempty"`
+	// For the cashier, in Chinese: what to tell the patient.
+	Tell          string `protobuf:"bytes,19,opt,name=tell,proto3" json:"tell,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Refund) Reset() {
+	*x = Refund{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Refund) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Refund) ProtoMessage() {}
+
+func (x *Refund) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Refund.ProtoReflect.Descriptor instead.
+func (*Refund) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Refund) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+func (x *Refund) GetRefundNo() string {
+	if x != nil {
+		return x.RefundNo
+	}
+	return ""
+}
+
+func (x *Refund) GetOrderNo() string {
+	if x != nil {
+		return x.OrderNo
+	}
+	return ""
+}
+
+func (x *Refund) GetChannel() string {
+	if x != nil {
+		return x.Channel
+	}
+	return ""
+}
+
+func (x *Refund) GetMerchantNo() string {
+	if x != nil {
+		return x.MerchantNo
+	}
+	return ""
+}
+
+func (x *Refund) GetBillNo() string {
+	if x != nil {
+		return x.BillNo
+	}
+	return ""
+}
+
+func (x *Refund) GetAmountFen() int64 {
+	if x != nil {
+		return x.AmountFen
+	}
+	return 0
+}
+
+func (x *Refund) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+func (x *Refund) GetSuccessAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.SuccessAt
+	}
+	return nil
+}
+
+func (x *Refund) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *Refund) GetMaker() string {
+	if x != nil {
+		return x.Maker
+	}
+	return ""
+}
+
+func (x *Refund) GetChecker() string {
+	if x != nil {
+		return x.Checker
+	}
+	return ""
+}
+
+func (x *Refund) GetApproval() string {
+	if x != nil {
+		return x.Approval
+	}
+	return ""
+}
+
+func (x *Refund) GetNextNo() string {
+	if x != nil {
+		return x.NextNo
+	}
+	return ""
+}
+
+func (x *Refund) GetChannelRefundNo() string {
+	if x != nil {
+		return x.ChannelRefundNo
+	}
+	return ""
+}
+
+func (x *Refund) GetAbnormal() bool {
+	if x != nil {
+		return x.Abnormal
+	}
+	return false
+}
+
+func (x *Refund) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Refund) GetChannelCode() string {
+	if x != nil {
+		return x.ChannelCode
+	}
+	return ""
+}
+
+func (x *Refund) GetTell() string {
+	if x != nil {
+		return x.Tell
+	}
+	return ""
+}
+
+type Limit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// HIS, CHANNEL, PARTS, DAYS, SPACING or BALANCE.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	AmountFen     int64  `protobuf:"varint,2,opt,name=amount_fen,json=amountFen,proto3" json:"amount_fen,omitempty"`
+	Rule          string `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limit) Reset() {
+	*x = Limit{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limit) ProtoMessage() {}
+
+func (x *Limit) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limit.ProtoReflect.Descriptor instead.
+func (*Limit) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Limit) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Limit) GetAmountFen() int64 {
+	if x != nil {
+		return x.AmountFen
+	}
+	return 0
+}
+
+func (x *Limit) GetRule() string {
+	if x != nil {
+		return x.Rule
+	}
+	return ""
+}
+
+type GetRefundableRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hospital      string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	OrderNo       string                 `protobuf:"bytes,2,opt,name=order_no,json=orderNo,proto3" json:"order_no,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRefundableRequest) Reset() {
+	*x = GetRefundableRequest{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRefundableRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRefundableRequest) ProtoMessage() {}
+
+func (x *GetRefundableRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRefundableRequest.ProtoReflect.Descriptor instead.
+func (*GetRefundableRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *GetRefundableRequest) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+func (x *GetRefundableRequest) GetOrderNo() string {
+	if x != nil {
+		return x.OrderNo
+	}
+	return ""
+}
+
+type GetRefundableResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A refund above it is refused.
+	AmountFen int64 `protobuf:"varint,1,opt,name=amount_fen,json=amountFen,proto3" json:"amount_fen,omitempty"`
+	// The channel of the original route.
+	Route string `protobuf:"bytes,2,opt,name=route,proto3" json:"route,omitempty"`
+	// In which the channel still refunds.
+	DaysLeft      int32    `protobuf:"varint,3,opt,name=days_left,json=daysLeft,proto3" json:"days_left,omitempty"`
+	Limits        []*Limit `protobuf:"bytes,4,rep,name=limits,proto3" json:"limits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRefundableResponse) Reset() {
+	*x = GetRefundableResponse{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRefundableResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRefundableResponse) ProtoMessage() {}
+
+func (x *GetRefundableResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRefundableResponse.ProtoReflect.Descriptor instead.
+func (*GetRefundableResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GetRefundableResponse) GetAmountFen() int64 {
+	if x != nil {
+		return x.AmountFen
+	}
+	return 0
+}
+
+func (x *GetRefundableResponse) GetRoute() string {
+	if x != nil {
+		return x.Route
+	}
+	return ""
+}
+
+func (x *GetRefundableResponse) GetDaysLeft() int32 {
+	if x != nil {
+		return x.DaysLeft
+	}
+	return 0
+}
+
+func (x *GetRefundableResponse) GetLimits() []*Limit {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+type CreateRefundRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The caller's own: the same again returns the first refund.
+	IdempotencyKey string `protobuf:"bytes,1,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	Hospital       string `protobuf:"bytes,2,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	OrderNo        string `protobuf:"bytes,3,opt,name=order_no,json=orderNo,proto3" json:"order_no,omitempty"`
+	AmountFen      int64  `protobuf:"varint,4,opt,name=amount_fen,json=amountFen,proto3" json:"amount_fen,omitempty"`
+	// 取消预约, 项目退费, 医保结算退差, 出院结算退款, 重复支付退款 or 退费 (the default).
+	Cause string `protobuf:"bytes,5,opt,name=cause,proto3" json:"cause,omitempty"`
+	// Who asks: this person cannot approve.
+	Maker string `protobuf:"bytes,6,opt,name=maker,proto3" json:"maker,omitempty"`
+	// Of the insurance, where the payment was insured afterwards.
+	SettlementNo string `protobuf:"bytes,7,opt,name=settlement_no,json=settlementNo,proto3" json:"settlement_no,omitempty"`
+	// Where the app calls HIS: HIS has voided the charge, and allows so much.
+	HisCancelled  bool  `protobuf:"varint,8,opt,name=his_cancelled,json=hisCancelled,proto3" json:"his_cancelled,omitempty"`
+	HisAllowsFen  int64 `protobuf:"varint,9,opt,name=his_allows_fen,json=hisAllowsFen,proto3" json:"his_allows_fen,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateRefundRequest) Reset() {
+	*x = CreateRefundRequest{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateRefundRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateRefundRequest) ProtoMessage() {}
+
+func (x *CreateRefundRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateRefundRequest.ProtoReflect.Descriptor instead.
+func (*CreateRefundRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *CreateRefundRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *CreateRefundRequest) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+func (x *CreateRefundRequest) GetOrderNo() string {
+	if x != nil {
+		return x.OrderNo
+	}
+	return ""
+}
+
+func (x *CreateRefundRequest) GetAmountFen() int64 {
+	if x != nil {
+		return x.AmountFen
+	}
+	return 0
+}
+
+func (x *CreateRefundRequest) GetCause() string {
+	if x != nil {
+		return x.Cause
+	}
+	return ""
+}
+
+func (x *CreateRefundRequest) GetMaker() string {
+	if x != nil {
+		return x.Maker
+	}
+	return ""
+}
+
+func (x *CreateRefundRequest) GetSettlementNo() string {
+	if x != nil {
+		return x.SettlementNo
+	}
+	return ""
+}
+
+func (x *CreateRefundRequest) GetHisCancelled() bool {
+	if x != nil {
+		return x.HisCancelled
+	}
+	return false
+}
+
+func (x *CreateRefundRequest) GetHisAllowsFen() int64 {
+	if x != nil {
+		return x.HisAllowsFen
+	}
+	return 0
+}
+
+type CreateRefundResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refund        *Refund                `protobuf:"bytes,1,opt,name=refund,proto3" json:"refund,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateRefundResponse) Reset() {
+	*x = CreateRefundResponse{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateRefundResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateRefundResponse) ProtoMessage() {}
+
+func (x *CreateRefundResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateRefundResponse.ProtoReflect.Descriptor instead.
+func (*CreateRefundResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *CreateRefundResponse) GetRefund() *Refund {
+	if x != nil {
+		return x.Refund
+	}
+	return nil
+}
+
+type DischargeRefundRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The refund as a whole; its order_no is left out.
+	Refund *CreateRefundRequest `protobuf:"bytes,1,opt,name=refund,proto3" json:"refund,omitempty"`
+	// The payments of the stay.
+	OrderNos      []string `protobuf:"bytes,2,rep,name=order_nos,json=orderNos,proto3" json:"order_nos,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DischargeRefundRequest) Reset() {
+	*x = DischargeRefundRequest{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DischargeRefundRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DischargeRefundRequest) ProtoMessage() {}
+
+func (x *DischargeRefundRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DischargeRefundRequest.ProtoReflect.Descriptor instead.
+func (*DischargeRefundRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *DischargeRefundRequest) GetRefund() *CreateRefundRequest {
+	if x != nil {
+		return x.Refund
+	}
+	return nil
+}
+
+func (x *DischargeRefundRequest) GetOrderNos() []string {
+	if x != nil {
+		return x.OrderNos
+	}
+	return nil
+}
+
+type DischargeRefundResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refunds       []*Refund              `protobuf:"bytes,1,rep,name=refunds,proto3" json:"refunds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DischargeRefundResponse) Reset() {
+	*x = DischargeRefundResponse{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DischargeRefundResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DischargeRefundResponse) ProtoMessage() {}
+
+func (x *DischargeRefundResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DischargeRefundResponse.ProtoReflect.Descriptor instead.
+func (*DischargeRefundResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *DischargeRefundResponse) GetRefunds() []*Refund {
+	if x != nil {
+		return x.Refunds
+	}
+	return nil
+}
+
+type GetRefundRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hospital      string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	RefundNo      string                 `protobuf:"bytes,2,opt,name=refund_no,json=refundNo,proto3" json:"refund_no,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRefundRequest) Reset() {
+	*x = GetRefundRequest{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRefundRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRefundRequest) ProtoMessage() {}
+
+func (x *GetRefundRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRefundRequest.ProtoReflect.Descriptor instead.
+func (*GetRefundRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *GetRefundRequest) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+func (x *GetRefundRequest) GetRefundNo() string {
+	if x != nil {
+		return x.RefundNo
+	}
+	return ""
+}
+
+type GetRefundResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refund        *Refund                `protobuf:"bytes,1,opt,name=refund,proto3" json:"refund,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRefundResponse) Reset() {
+	*x = GetRefundResponse{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRefundResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRefundResponse) ProtoMessage() {}
+
+func (x *GetRefundResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRefundResponse.ProtoReflect.Descriptor instead.
+func (*GetRefundResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *GetRefundResponse) GetRefund() *Refund {
+	if x != nil {
+		return x.Refund
+	}
+	return nil
+}
+
+type ListRefundsRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Hospital string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	// APPROVING, CANCELLING, OWED or CLOSED.
+	Status        string `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRefundsRequest) Reset() {
+	*x = ListRefundsRequest{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRefundsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRefundsRequest) ProtoMessage() {}
+
+func (x *ListRefundsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRefundsRequest.ProtoReflect.Descriptor instead.
+func (*ListRefundsRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ListRefundsRequest) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+func (x *ListRefundsRequest) GetStatus() string {
+	if x != nil {
+		return x.Status
+	}
+	return ""
+}
+
+type ListRefundsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refunds       []*Refund              `protobuf:"bytes,1,rep,name=refunds,proto3" json:"refunds,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListRefundsResponse) Reset() {
+	*x = ListRefundsResponse{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListRefundsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListRefundsResponse) ProtoMessage() {}
+
+func (x *ListRefundsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListRefundsResponse.ProtoReflect.Descriptor instead.
+func (*ListRefundsResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ListRefundsResponse) GetRefunds() []*Refund {
+	if x != nil {
+		return x.Refunds
+	}
+	return nil
+}
+
+type QueryRefundRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hospital      string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	RefundNo      string                 `protobuf:"bytes,2,opt,name=refund_no,json=refundNo,proto3" json:"refund_no,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueryRefundRequest) Reset() {
+	*x = QueryRefundRequest{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueryRefundRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueryRefundRequest) ProtoMessage() {}
+
+func (x *QueryRefundRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueryRefundRequest.ProtoReflect.Descriptor instead.
+func (*QueryRefundRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *QueryRefundRequest) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+func (x *QueryRefundRequest) GetRefundNo() string {
+	if x != nil {
+		return x.RefundNo
+	}
+	return ""
+}
+
+type QueryRefundResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refund        *Refund                `protobuf:"bytes,1,opt,name=refund,proto3" json:"refund,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueryRefundResponse) Reset() {
+	*x = QueryRefundResponse{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueryRefundResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueryRefundResponse) ProtoMessage() {}
+
+func (x *QueryRefundResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueryRefundResponse.ProtoReflect.Descriptor instead.
+func (*QueryRefundResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *QueryRefundResponse) GetRefund() *Refund {
+	if x != nil {
+		return x.Refund
+	}
+	return nil
+}
+
+type DecideRefundRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Hospital string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	RefundNo string                 `protobuf:"bytes,2,opt,name=refund_no,json=refundNo,proto3" json:"refund_no,omitempty"`
+	Approve  bool                   `protobuf:"varint,3,opt,name=approve,proto3" json:"approve,omitempty"`
+	// Needed where it is refused.
+	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecideRefundRequest) Reset() {
+	*x = DecideRefundRequest{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecideRefundRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecideRefundRequest) ProtoMessage() {}
+
+func (x *DecideRefundRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecideRefundRequest.ProtoReflect.Descriptor instead.
+func (*DecideRefundRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{25}
+}
+
+func (x *DecideRefundRequest) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+func (x *DecideRefundRequest) GetRefundNo() string {
+	if x != nil {
+		return x.RefundNo
+	}
+	return ""
+}
+
+func (x *DecideRefundRequest) GetApprove() bool {
+	if x != nil {
+		return x.Approve
+	}
+	return false
+}
+
+func (x *DecideRefundRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+type DecideRefundResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refund        *Refund                `protobuf:"bytes,1,opt,name=refund,proto3" json:"refund,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecideRefundResponse) Reset() {
+	*x = DecideRefundResponse{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecideRefundResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecideRefundResponse) ProtoMessage() {}
+
+func (x *DecideRefundResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecideRefundResponse.ProtoReflect.Descriptor instead.
+func (*DecideRefundResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *DecideRefundResponse) GetRefund() *Refund {
+	if x != nil {
+		return x.Refund
+	}
+	return nil
+}
+
+type ReissueRefundRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hospital      string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	RefundNo      string                 `protobuf:"bytes,2,opt,name=refund_no,json=refundNo,proto3" json:"refund_no,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReissueRefundRequest) Reset() {
+	*x = ReissueRefundRequest{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReissueRefundRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReissueRefundRequest) ProtoMessage() {}
+
+func (x *ReissueRefundRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReissueRefundRequest.ProtoReflect.Descriptor instead.
+func (*ReissueRefundRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *ReissueRefundRequest) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+func (x *ReissueRefundRequest) GetRefundNo() string {
+	if x != nil {
+		return x.RefundNo
+	}
+	return ""
+}
+
+type ReissueRefundResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refund        *Refund                `protobuf:"bytes,1,opt,name=refund,proto3" json:"refund,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReissueRefundResponse) Reset() {
+	*x = ReissueRefundResponse{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReissueRefundResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReissueRefundResponse) ProtoMessage() {}
+
+func (x *ReissueRefundResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReissueRefundResponse.ProtoReflect.Descriptor instead.
+func (*ReissueRefundResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ReissueRefundResponse) GetRefund() *Refund {
+	if x != nil {
+		return x.Refund
+	}
+	return nil
+}
+
+type AcknowledgeRefundRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hospital      string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	RefundNo      string                 `protobuf:"bytes,2,opt,name=refund_no,json=refundNo,proto3" json:"refund_no,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgeRefundRequest) Reset() {
+	*x = AcknowledgeRefundRequest{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgeRefundRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgeRefundRequest) ProtoMessage() {}
+
+func (x *AcknowledgeRefundRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgeRefundRequest.ProtoReflect.Descriptor instead.
+func (*AcknowledgeRefundRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *AcknowledgeRefundRequest) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+func (x *AcknowledgeRefundRequest) GetRefundNo() string {
+	if x != nil {
+		return x.RefundNo
+	}
+	return ""
+}
+
+type AcknowledgeRefundResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refund        *Refund                `protobuf:"bytes,1,opt,name=refund,proto3" json:"refund,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AcknowledgeRefundResponse) Reset() {
+	*x = AcknowledgeRefundResponse{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AcknowledgeRefundResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AcknowledgeRefundResponse) ProtoMessage() {}
+
+func (x *AcknowledgeRefundResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AcknowledgeRefundResponse.ProtoReflect.Descriptor instead.
+func (*AcknowledgeRefundResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *AcknowledgeRefundResponse) GetRefund() *Refund {
+	if x != nil {
+		return x.Refund
+	}
+	return nil
+}
+
+type ReplayNoticesRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Hospital string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	// Of the payment or refund.
+	Number        string `protobuf:"bytes,2,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayNoticesRequest) Reset() {
+	*x = ReplayNoticesRequest{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayNoticesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayNoticesRequest) ProtoMessage() {}
+
+func (x *ReplayNoticesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayNoticesRequest.ProtoReflect.Descriptor instead.
+func (*ReplayNoticesRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *ReplayNoticesRequest) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+func (x *ReplayNoticesRequest) GetNumber() string {
+	if x != nil {
+		return x.Number
+	}
+	return ""
+}
+
+type ReplayNoticesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Notices       int32                  `protobuf:"varint,1,opt,name=notices,proto3" json:"notices,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReplayNoticesResponse) Reset() {
+	*x = ReplayNoticesResponse{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReplayNoticesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReplayNoticesResponse) ProtoMessage() {}
+
+func (x *ReplayNoticesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReplayNoticesResponse.ProtoReflect.Descriptor instead.
+func (*ReplayNoticesResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ReplayNoticesResponse) GetNotices() int32 {
+	if x != nil {
+		return x.Notices
+	}
+	return 0
+}
+
 var File_clearward_pay_v1_pay_proto protoreflect.FileDescriptor
 
 const file_clearward_pay_v1_pay_proto_rawDesc = "" +
@@ -910,14 +2235,118 @@ const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"amount_fen\x18\x05 \x01(\x03R\tamountFen\x12\x18\n" +
 	"\arefused\x18\x06 \x01(\tR\arefused\"Q\n" +
 	"\x1aAcknowledgePaymentResponse\x123\n" +
-	"\apayment\x18\x01 \x01(\v2\x19.clearward.pay.v1.PaymentR\apayment2\xff\x03\n" +
+	"\apayment\x18\x01 \x01(\v2\x19.clearward.pay.v1.PaymentR\apayment\"\xb4\x04\n" +
+	"\x06Refund\x12\x1a\n" +
+	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
+	"\trefund_no\x18\x02 \x01(\tR\brefundNo\x12\x19\n" +
+	"\border_no\x18\x03 \x01(\tR\aorderNo\x12\x18\n" +
+	"\achannel\x18\x04 \x01(\tR\achannel\x12\x1f\n" +
+	"\vmerchant_no\x18\x05 \x01(\tR\n" +
+	"merchantNo\x12\x17\n" +
+	"\abill_no\x18\x06 \x01(\tR\x06billNo\x12\x1d\n" +
+	"\n" +
+	"amount_fen\x18\a \x01(\x03R\tamountFen\x12\x16\n" +
+	"\x06status\x18\b \x01(\tR\x06status\x129\n" +
+	"\n" +
+	"success_at\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\tsuccessAt\x12\x14\n" +
+	"\x05cause\x18\n" +
+	" \x01(\tR\x05cause\x12\x14\n" +
+	"\x05maker\x18\v \x01(\tR\x05maker\x12\x18\n" +
+	"\achecker\x18\f \x01(\tR\achecker\x12\x1a\n" +
+	"\bapproval\x18\r \x01(\tR\bapproval\x12\x17\n" +
+	"\anext_no\x18\x0e \x01(\tR\x06nextNo\x12*\n" +
+	"\x11channel_refund_no\x18\x0f \x01(\tR\x0fchannelRefundNo\x12\x1a\n" +
+	"\babnormal\x18\x10 \x01(\bR\babnormal\x12\x16\n" +
+	"\x06reason\x18\x11 \x01(\tR\x06reason\x12!\n" +
+	"\fchannel_code\x18\x12 \x01(\tR\vchannelCode\x12\x12\n" +
+	"\x04tell\x18\x13 \x01(\tR\x04tell\"N\n" +
+	"\x05Limit\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
+	"\n" +
+	"amount_fen\x18\x02 \x01(\x03R\tamountFen\x12\x12\n" +
+	"\x04rule\x18\x03 \x01(\tR\x04rule\"M\n" +
+	"\x14GetRefundableRequest\x12\x1a\n" +
+	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x19\n" +
+	"\border_no\x18\x02 \x01(\tR\aorderNo\"\x9a\x01\n" +
+	"\x15GetRefundableResponse\x12\x1d\n" +
+	"\n" +
+	"amount_fen\x18\x01 \x01(\x03R\tamountFen\x12\x14\n" +
+	"\x05route\x18\x02 \x01(\tR\x05route\x12\x1b\n" +
+	"\tdays_left\x18\x03 \x01(\x05R\bdaysLeft\x12/\n" +
+	"\x06limits\x18\x04 \x03(\v2\x17.clearward.pay.v1.LimitR\x06limits\"\xb0\x02\n" +
+	"\x13CreateRefundRequest\x12'\n" +
+	"\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\x12\x1a\n" +
+	"\bhospital\x18\x02 \x01(\tR\bhospital\x12\x19\n" +
+	"\border_no\x18\x03 \x01(\tR\aorderNo\x12\x1d\n" +
+	"\n" +
+	"amount_fen\x18\x04 \x01(\x03R\tamountFen\x12\x14\n" +
+	"\x05cause\x18\x05 \x01(\tR\x05cause\x12\x14\n" +
+	"\x05maker\x18\x06 \x01(\tR\x05maker\x12#\n" +
+	"\rsettlement_no\x18\a \x01(\tR\fsettlementNo\x12#\n" +
+	"\rhis_cancelled\x18\b \x01(\bR\fhisCancelled\x12$\n" +
+	"\x0ehis_allows_fen\x18\t \x01(\x03R\fhisAllowsFen\"H\n" +
+	"\x14CreateRefundResponse\x120\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"t\n" +
+	"\x16DischargeRefundRequest\x12=\n" +
+	"\x06refund\x18\x01 \x01(\v2%.clearward.pay.v1.CreateRefundRequestR\x06refund\x12\x1b\n" +
+	"\torder_nos\x18\x02 \x03(\tR\borderNos\"M\n" +
+	"\x17DischargeRefundResponse\x122\n" +
+	"\arefunds\x18\x01 \x03(\v2\x18.clearward.pay.v1.RefundR\arefunds\"K\n" +
+	"\x10GetRefundRequest\x12\x1a\n" +
+	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
+	"\trefund_no\x18\x02 \x01(\tR\brefundNo\"E\n" +
+	"\x11GetRefundResponse\x120\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"H\n" +
+	"\x12ListRefundsRequest\x12\x1a\n" +
+	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x16\n" +
+	"\x06status\x18\x02 \x01(\tR\x06status\"I\n" +
+	"\x13ListRefundsResponse\x122\n" +
+	"\arefunds\x18\x01 \x03(\v2\x18.clearward.pay.v1.RefundR\arefunds\"M\n" +
+	"\x12QueryRefundRequest\x12\x1a\n" +
+	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
+	"\trefund_no\x18\x02 \x01(\tR\brefundNo\"G\n" +
+	"\x13QueryRefundResponse\x120\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"\x80\x01\n" +
+	"\x13DecideRefundRequest\x12\x1a\n" +
+	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
+	"\trefund_no\x18\x02 \x01(\tR\brefundNo\x12\x18\n" +
+	"\aapprove\x18\x03 \x01(\bR\aapprove\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\"H\n" +
+	"\x14DecideRefundResponse\x120\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"O\n" +
+	"\x14ReissueRefundRequest\x12\x1a\n" +
+	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
+	"\trefund_no\x18\x02 \x01(\tR\brefundNo\"I\n" +
+	"\x15ReissueRefundResponse\x120\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"S\n" +
+	"\x18AcknowledgeRefundRequest\x12\x1a\n" +
+	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
+	"\trefund_no\x18\x02 \x01(\tR\brefundNo\"M\n" +
+	"\x19AcknowledgeRefundResponse\x120\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"J\n" +
+	"\x14ReplayNoticesRequest\x12\x1a\n" +
+	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\tR\x06number\"1\n" +
+	"\x15ReplayNoticesResponse\x12\x18\n" +
+	"\anotices\x18\x01 \x01(\x05R\anotices2\xff\x03\n" +
 	"\x0ePaymentService\x12`\n" +
 	"\rCreatePayment\x12&.clearward.pay.v1.CreatePaymentRequest\x1a'.clearward.pay.v1.CreatePaymentResponse\x12\\\n" +
 	"\n" +
 	"GetPayment\x12#.clearward.pay.v1.GetPaymentRequest\x1a$.clearward.pay.v1.GetPaymentResponse\"\x03\x90\x02\x01\x12]\n" +
 	"\fQueryPayment\x12%.clearward.pay.v1.QueryPaymentRequest\x1a&.clearward.pay.v1.QueryPaymentResponse\x12]\n" +
 	"\fClosePayment\x12%.clearward.pay.v1.ClosePaymentRequest\x1a&.clearward.pay.v1.ClosePaymentResponse\x12o\n" +
-	"\x12AcknowledgePayment\x12+.clearward.pay.v1.AcknowledgePaymentRequest\x1a,.clearward.pay.v1.AcknowledgePaymentResponseB=Z;github.com/clearward/clearward/proto/clearward/pay/v1;payv1b\x06proto3"
+	"\x12AcknowledgePayment\x12+.clearward.pay.v1.AcknowledgePaymentRequest\x1a,.clearward.pay.v1.AcknowledgePaymentResponse2\xe1\a\n" +
+	"\rRefundService\x12`\n" +
+	"\rGetRefundable\x12&.clearward.pay.v1.GetRefundableRequest\x1a'.clearward.pay.v1.GetRefundableResponse\x12]\n" +
+	"\fCreateRefund\x12%.clearward.pay.v1.CreateRefundRequest\x1a&.clearward.pay.v1.CreateRefundResponse\x12f\n" +
+	"\x0fDischargeRefund\x12(.clearward.pay.v1.DischargeRefundRequest\x1a).clearward.pay.v1.DischargeRefundResponse\x12Y\n" +
+	"\tGetRefund\x12\".clearward.pay.v1.GetRefundRequest\x1a#.clearward.pay.v1.GetRefundResponse\"\x03\x90\x02\x01\x12_\n" +
+	"\vListRefunds\x12$.clearward.pay.v1.ListRefundsRequest\x1a%.clearward.pay.v1.ListRefundsResponse\"\x03\x90\x02\x01\x12Z\n" +
+	"\vQueryRefund\x12$.clearward.pay.v1.QueryRefundRequest\x1a%.clearward.pay.v1.QueryRefundResponse\x12]\n" +
+	"\fDecideRefund\x12%.clearward.pay.v1.DecideRefundRequest\x1a&.clearward.pay.v1.DecideRefundResponse\x12`\n" +
+	"\rReissueRefund\x12&.clearward.pay.v1.ReissueRefundRequest\x1a'.clearward.pay.v1.ReissueRefundResponse\x12l\n" +
+	"\x11AcknowledgeRefund\x12*.clearward.pay.v1.AcknowledgeRefundRequest\x1a+.clearward.pay.v1.AcknowledgeRefundResponse\x12`\n" +
+	"\rReplayNotices\x12&.clearward.pay.v1.ReplayNoticesRequest\x1a'.clearward.pay.v1.ReplayNoticesResponseB=Z;github.com/clearward/clearward/proto/clearward/pay/v1;payv1b\x06proto3"
 
 var (
 	file_clearward_pay_v1_pay_proto_rawDescOnce sync.Once
@@ -931,7 +2360,7 @@ func file_clearward_pay_v1_pay_proto_rawDescGZIP() []byte {
 	return file_clearward_pay_v1_pay_proto_rawDescData
 }
 
-var file_clearward_pay_v1_pay_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_clearward_pay_v1_pay_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
 var file_clearward_pay_v1_pay_proto_goTypes = []any{
 	(*Payment)(nil),                    // 0: clearward.pay.v1.Payment
 	(*CreatePaymentRequest)(nil),       // 1: clearward.pay.v1.CreatePaymentRequest
@@ -944,31 +2373,84 @@ var file_clearward_pay_v1_pay_proto_goTypes = []any{
 	(*ClosePaymentResponse)(nil),       // 8: clearward.pay.v1.ClosePaymentResponse
 	(*AcknowledgePaymentRequest)(nil),  // 9: clearward.pay.v1.AcknowledgePaymentRequest
 	(*AcknowledgePaymentResponse)(nil), // 10: clearward.pay.v1.AcknowledgePaymentResponse
-	(*timestamppb.Timestamp)(nil),      // 11: google.protobuf.Timestamp
+	(*Refund)(nil),                     // 11: clearward.pay.v1.Refund
+	(*Limit)(nil),                      // 12: clearward.pay.v1.Limit
+	(*GetRefundableRequest)(nil),       // 13: clearward.pay.v1.GetRefundableRequest
+	(*GetRefundableResponse)(nil),      // 14: clearward.pay.v1.GetRefundableResponse
+	(*CreateRefundRequest)(nil),        // 15: clearward.pay.v1.CreateRefundRequest
+	(*CreateRefundResponse)(nil),       // 16: clearward.pay.v1.CreateRefundResponse
+	(*DischargeRefundRequest)(nil),     // 17: clearward.pay.v1.DischargeRefundRequest
+	(*DischargeRefundResponse)(nil),    // 18: clearward.pay.v1.DischargeRefundResponse
+	(*GetRefundRequest)(nil),           // 19: clearward.pay.v1.GetRefundRequest
+	(*GetRefundResponse)(nil),          // 20: clearward.pay.v1.GetRefundResponse
+	(*ListRefundsRequest)(nil),         // 21: clearward.pay.v1.ListRefundsRequest
+	(*ListRefundsResponse)(nil),        // 22: clearward.pay.v1.ListRefundsResponse
+	(*QueryRefundRequest)(nil),         // 23: clearward.pay.v1.QueryRefundRequest
+	(*QueryRefundResponse)(nil),        // 24: clearward.pay.v1.QueryRefundResponse
+	(*DecideRefundRequest)(nil),        // 25: clearward.pay.v1.DecideRefundRequest
+	(*DecideRefundResponse)(nil),       // 26: clearward.pay.v1.DecideRefundResponse
+	(*ReissueRefundRequest)(nil),       // 27: clearward.pay.v1.ReissueRefundRequest
+	(*ReissueRefundResponse)(nil),      // 28: clearward.pay.v1.ReissueRefundResponse
+	(*AcknowledgeRefundRequest)(nil),   // 29: clearward.pay.v1.AcknowledgeRefundRequest
+	(*AcknowledgeRefundResponse)(nil),  // 30: clearward.pay.v1.AcknowledgeRefundResponse
+	(*ReplayNoticesRequest)(nil),       // 31: clearward.pay.v1.ReplayNoticesRequest
+	(*ReplayNoticesResponse)(nil),      // 32: clearward.pay.v1.ReplayNoticesResponse
+	(*timestamppb.Timestamp)(nil),      // 33: google.protobuf.Timestamp
 }
 var file_clearward_pay_v1_pay_proto_depIdxs = []int32{
-	11, // 0: clearward.pay.v1.Payment.success_at:type_name -> google.protobuf.Timestamp
-	11, // 1: clearward.pay.v1.Payment.expires_at:type_name -> google.protobuf.Timestamp
+	33, // 0: clearward.pay.v1.Payment.success_at:type_name -> google.protobuf.Timestamp
+	33, // 1: clearward.pay.v1.Payment.expires_at:type_name -> google.protobuf.Timestamp
 	0,  // 2: clearward.pay.v1.CreatePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
 	0,  // 3: clearward.pay.v1.GetPaymentResponse.payment:type_name -> clearward.pay.v1.Payment
 	0,  // 4: clearward.pay.v1.QueryPaymentResponse.payment:type_name -> clearward.pay.v1.Payment
 	0,  // 5: clearward.pay.v1.ClosePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
 	0,  // 6: clearward.pay.v1.AcknowledgePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
-	1,  // 7: clearward.pay.v1.PaymentService.CreatePayment:input_type -> clearward.pay.v1.CreatePaymentRequest
-	3,  // 8: clearward.pay.v1.PaymentService.GetPayment:input_type -> clearward.pay.v1.GetPaymentRequest
-	5,  // 9: clearward.pay.v1.PaymentService.QueryPayment:input_type -> clearward.pay.v1.QueryPaymentRequest
-	7,  // 10: clearward.pay.v1.PaymentService.ClosePayment:input_type -> clearward.pay.v1.ClosePaymentRequest
-	9,  // 11: clearward.pay.v1.PaymentService.AcknowledgePayment:input_type -> clearward.pay.v1.AcknowledgePaymentRequest
-	2,  // 12: clearward.pay.v1.PaymentService.CreatePayment:output_type -> clearward.pay.v1.CreatePaymentResponse
-	4,  // 13: clearward.pay.v1.PaymentService.GetPayment:output_type -> clearward.pay.v1.GetPaymentResponse
-	6,  // 14: clearward.pay.v1.PaymentService.QueryPayment:output_type -> clearward.pay.v1.QueryPaymentResponse
-	8,  // 15: clearward.pay.v1.PaymentService.ClosePayment:output_type -> clearward.pay.v1.ClosePaymentResponse
-	10, // 16: clearward.pay.v1.PaymentService.AcknowledgePayment:output_type -> clearward.pay.v1.AcknowledgePaymentResponse
-	12, // [12:17] is the sub-list for method output_type
-	7,  // [7:12] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	33, // 7: clearward.pay.v1.Refund.success_at:type_name -> google.protobuf.Timestamp
+	12, // 8: clearward.pay.v1.GetRefundableResponse.limits:type_name -> clearward.pay.v1.Limit
+	11, // 9: clearward.pay.v1.CreateRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	15, // 10: clearward.pay.v1.DischargeRefundRequest.refund:type_name -> clearward.pay.v1.CreateRefundRequest
+	11, // 11: clearward.pay.v1.DischargeRefundResponse.refunds:type_name -> clearward.pay.v1.Refund
+	11, // 12: clearward.pay.v1.GetRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	11, // 13: clearward.pay.v1.ListRefundsResponse.refunds:type_name -> clearward.pay.v1.Refund
+	11, // 14: clearward.pay.v1.QueryRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	11, // 15: clearward.pay.v1.DecideRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	11, // 16: clearward.pay.v1.ReissueRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	11, // 17: clearward.pay.v1.AcknowledgeRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	1,  // 18: clearward.pay.v1.PaymentService.CreatePayment:input_type -> clearward.pay.v1.CreatePaymentRequest
+	3,  // 19: clearward.pay.v1.PaymentService.GetPayment:input_type -> clearward.pay.v1.GetPaymentRequest
+	5,  // 20: clearward.pay.v1.PaymentService.QueryPayment:input_type -> clearward.pay.v1.QueryPaymentRequest
+	7,  // 21: clearward.pay.v1.PaymentService.ClosePayment:input_type -> clearward.pay.v1.ClosePaymentRequest
+	9,  // 22: clearward.pay.v1.PaymentService.AcknowledgePayment:input_type -> clearward.pay.v1.AcknowledgePaymentRequest
+	13, // 23: clearward.pay.v1.RefundService.GetRefundable:input_type -> clearward.pay.v1.GetRefundableRequest
+	15, // 24: clearward.pay.v1.RefundService.CreateRefund:input_type -> clearward.pay.v1.CreateRefundRequest
+	17, // 25: clearward.pay.v1.RefundService.DischargeRefund:input_type -> clearward.pay.v1.DischargeRefundRequest
+	19, // 26: clearward.pay.v1.RefundService.GetRefund:input_type -> clearward.pay.v1.GetRefundRequest
+	21, // 27: clearward.pay.v1.RefundService.ListRefunds:input_type -> clearward.pay.v1.ListRefundsRequest
+	23, // 28: clearward.pay.v1.RefundService.QueryRefund:input_type -> clearward.pay.v1.QueryRefundRequest
+	25, // 29: clearward.pay.v1.RefundService.DecideRefund:input_type -> clearward.pay.v1.DecideRefundRequest
+	27, // 30: clearward.pay.v1.RefundService.ReissueRefund:input_type -> clearward.pay.v1.ReissueRefundRequest
+	29, // 31: clearward.pay.v1.RefundService.AcknowledgeRefund:input_type -> clearward.pay.v1.AcknowledgeRefundRequest
+	31, // 32: clearward.pay.v1.RefundService.ReplayNotices:input_type -> clearward.pay.v1.ReplayNoticesRequest
+	2,  // 33: clearward.pay.v1.PaymentService.CreatePayment:output_type -> clearward.pay.v1.CreatePaymentResponse
+	4,  // 34: clearward.pay.v1.PaymentService.GetPayment:output_type -> clearward.pay.v1.GetPaymentResponse
+	6,  // 35: clearward.pay.v1.PaymentService.QueryPayment:output_type -> clearward.pay.v1.QueryPaymentResponse
+	8,  // 36: clearward.pay.v1.PaymentService.ClosePayment:output_type -> clearward.pay.v1.ClosePaymentResponse
+	10, // 37: clearward.pay.v1.PaymentService.AcknowledgePayment:output_type -> clearward.pay.v1.AcknowledgePaymentResponse
+	14, // 38: clearward.pay.v1.RefundService.GetRefundable:output_type -> clearward.pay.v1.GetRefundableResponse
+	16, // 39: clearward.pay.v1.RefundService.CreateRefund:output_type -> clearward.pay.v1.CreateRefundResponse
+	18, // 40: clearward.pay.v1.RefundService.DischargeRefund:output_type -> clearward.pay.v1.DischargeRefundResponse
+	20, // 41: clearward.pay.v1.RefundService.GetRefund:output_type -> clearward.pay.v1.GetRefundResponse
+	22, // 42: clearward.pay.v1.RefundService.ListRefunds:output_type -> clearward.pay.v1.ListRefundsResponse
+	24, // 43: clearward.pay.v1.RefundService.QueryRefund:output_type -> clearward.pay.v1.QueryRefundResponse
+	26, // 44: clearward.pay.v1.RefundService.DecideRefund:output_type -> clearward.pay.v1.DecideRefundResponse
+	28, // 45: clearward.pay.v1.RefundService.ReissueRefund:output_type -> clearward.pay.v1.ReissueRefundResponse
+	30, // 46: clearward.pay.v1.RefundService.AcknowledgeRefund:output_type -> clearward.pay.v1.AcknowledgeRefundResponse
+	32, // 47: clearward.pay.v1.RefundService.ReplayNotices:output_type -> clearward.pay.v1.ReplayNoticesResponse
+	33, // [33:48] is the sub-list for method output_type
+	18, // [18:33] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_clearward_pay_v1_pay_proto_init() }
@@ -982,9 +2464,9 @@ func file_clearward_pay_v1_pay_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clearward_pay_v1_pay_proto_rawDesc), len(file_clearward_pay_v1_pay_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   11,
+			NumMessages:   33,
 			NumExtensions: 0,
-			NumServices:   1,
+			NumServices:   2,
 		},
 		GoTypes:           file_clearward_pay_v1_pay_proto_goTypes,
 		DependencyIndexes: file_clearward_pay_v1_pay_proto_depIdxs,

@@ -27,6 +27,8 @@ const _ = connect.IsAtLeastVersion1_13_0
 const (
 	// PaymentServiceName is the fully-qualified name of the PaymentService service.
 	PaymentServiceName = "clearward.pay.v1.PaymentService"
+	// RefundServiceName is the fully-qualified name of the RefundService service.
+	RefundServiceName = "clearward.pay.v1.RefundService"
 )
 
 // These constants are the fully-qualified names of the RPCs defined in this package. They're
@@ -52,6 +54,35 @@ const (
 	// PaymentServiceAcknowledgePaymentProcedure is the fully-qualified name of the PaymentService's
 	// AcknowledgePayment RPC.
 	PaymentServiceAcknowledgePaymentProcedure = "/clearward.pay.v1.PaymentService/AcknowledgePayment"
+	// RefundServiceGetRefundableProcedure is the fully-qualified name of the RefundService's
+	// GetRefundable RPC.
+	RefundServiceGetRefundableProcedure = "/clearward.pay.v1.RefundService/GetRefundable"
+	// RefundServiceCreateRefundProcedure is the fully-qualified name of the RefundService's
+	// CreateRefund RPC.
+	RefundServiceCreateRefundProcedure = "/clearward.pay.v1.RefundService/CreateRefund"
+	// RefundServiceDischargeRefundProcedure is the fully-qualified name of the RefundService's
+	// DischargeRefund RPC.
+	RefundServiceDischargeRefundProcedure = "/clearward.pay.v1.RefundService/DischargeRefund"
+	// RefundServiceGetRefundProcedure is the fully-qualified name of the RefundService's GetRefund RPC.
+	RefundServiceGetRefundProcedure = "/clearward.pay.v1.RefundService/GetRefund"
+	// RefundServiceListRefundsProcedure is the fully-qualified name of the RefundService's ListRefunds
+	// RPC.
+	RefundServiceListRefundsProcedure = "/clearward.pay.v1.RefundService/ListRefunds"
+	// RefundServiceQueryRefundProcedure is the fully-qualified name of the RefundService's QueryRefund
+	// RPC.
+	RefundServiceQueryRefundProcedure = "/clearward.pay.v1.RefundService/QueryRefund"
+	// RefundServiceDecideRefundProcedure is the fully-qualified name of the RefundService's
+	// DecideRefund RPC.
+	RefundServiceDecideRefundProcedure = "/clearward.pay.v1.RefundService/DecideRefund"
+	// RefundServiceReissueRefundProcedure is the fully-qualified name of the RefundService's
+	// ReissueRefund RPC.
+	RefundServiceReissueRefundProcedure = "/clearward.pay.v1.RefundService/ReissueRefund"
+	// RefundServiceAcknowledgeRefundProcedure is the fully-qualified name of the RefundService's
+	// AcknowledgeRefund RPC.
+	RefundServiceAcknowledgeRefundProcedure = "/clearward.pay.v1.RefundService/AcknowledgeRefund"
+	// RefundServiceReplayNoticesProcedure is the fully-qualified name of the RefundService's
+	// ReplayNotices RPC.
+	RefundServiceReplayNoticesProcedure = "/clearward.pay.v1.RefundService/ReplayNotices"
 )
 
 // PaymentServiceClient is a client for the clearward.pay.v1.PaymentService service.
@@ -258,4 +289,370 @@ func (UnimplementedPaymentServiceHandler) ClosePayment(context.Context, *v1.Clos
 
 func (UnimplementedPaymentServiceHandler) AcknowledgePayment(context.Context, *v1.AcknowledgePaymentRequest) (*v1.AcknowledgePaymentResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.PaymentService.AcknowledgePayment is not implemented"))
+}
+
+// RefundServiceClient is a client for the clearward.pay.v1.RefundService service.
+type RefundServiceClient interface {
+	// GetRefundable is how much of a payment may be given back, and by which rule.
+	GetRefundable(context.Context, *v1.GetRefundableRequest) (*v1.GetRefundableResponse, error)
+	// CreateRefund asks for a refund. APPROVING says that a second person decides.
+	CreateRefund(context.Context, *v1.CreateRefundRequest) (*v1.CreateRefundResponse, error)
+	// DischargeRefund divides what is left of a stay over its payments.
+	DischargeRefund(context.Context, *v1.DischargeRefundRequest) (*v1.DischargeRefundResponse, error)
+	GetRefund(context.Context, *v1.GetRefundRequest) (*v1.GetRefundResponse, error)
+	// ListRefunds lists those that wait for somebody, of a hospital.
+	ListRefunds(context.Context, *v1.ListRefundsRequest) (*v1.ListRefundsResponse, error)
+	// QueryRefund asks HIS or the channel now.
+	QueryRefund(context.Context, *v1.QueryRefundRequest) (*v1.QueryRefundResponse, error)
+	// DecideRefund is the second person's word.
+	DecideRefund(context.Context, *v1.DecideRefundRequest) (*v1.DecideRefundResponse, error)
+	// ReissueRefund pays the debt of a closed refund under a new number.
+	ReissueRefund(context.Context, *v1.ReissueRefundRequest) (*v1.ReissueRefundResponse, error)
+	// AcknowledgeRefund says that HIS has the refund's number, where the app calls HIS.
+	AcknowledgeRefund(context.Context, *v1.AcknowledgeRefundRequest) (*v1.AcknowledgeRefundResponse, error)
+	// ReplayNotices sends every notice of a payment or refund to the app once more.
+	ReplayNotices(context.Context, *v1.ReplayNoticesRequest) (*v1.ReplayNoticesResponse, error)
+}
+
+// NewRefundServiceClient constructs a client for the clearward.pay.v1.RefundService service. By
+// default, it uses the Connect protocol with the binary Protobuf Codec, asks for gzipped responses,
+// and sends uncompressed requests. To use the gRPC or gRPC-Web protocols, supply the
+// connect.WithGRPC() or connect.WithGRPCWeb() options.
+//
+// The URL supplied here should be the base URL for the Connect or gRPC server (for example,
+// http://api.acme.com or https://acme.com/grpc).
+func NewRefundServiceClient(httpClient connect.HTTPClient, baseURL string, opts ...connect.ClientOption) RefundServiceClient {
+	baseURL = strings.TrimRight(baseURL, "/")
+	refundServiceMethods := v1.File_clearward_pay_v1_pay_proto.Services().ByName("RefundService").Methods()
+	return &refundServiceClient{
+		getRefundable: connect.NewClient[v1.GetRefundableRequest, v1.GetRefundableResponse](
+			httpClient,
+			baseURL+RefundServiceGetRefundableProcedure,
+			connect.WithSchema(refundServiceMethods.ByName("GetRefundable")),
+			connect.WithClientOptions(opts...),
+		),
+		createRefund: connect.NewClient[v1.CreateRefundRequest, v1.CreateRefundResponse](
+			httpClient,
+			baseURL+RefundServiceCreateRefundProcedure,
+			connect.WithSchema(refundServiceMethods.ByName("CreateRefund")),
+			connect.WithClientOptions(opts...),
+		),
+		dischargeRefund: connect.NewClient[v1.DischargeRefundRequest, v1.DischargeRefundResponse](
+			httpClient,
+			baseURL+RefundServiceDischargeRefundProcedure,
+			connect.WithSchema(refundServiceMethods.ByName("DischargeRefund")),
+			connect.WithClientOptions(opts...),
+		),
+		getRefund: connect.NewClient[v1.GetRefundRequest, v1.GetRefundResponse](
+			httpClient,
+			baseURL+RefundServiceGetRefundProcedure,
+			connect.WithSchema(refundServiceMethods.ByName("GetRefund")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		listRefunds: connect.NewClient[v1.ListRefundsRequest, v1.ListRefundsResponse](
+			httpClient,
+			baseURL+RefundServiceListRefundsProcedure,
+			connect.WithSchema(refundServiceMethods.ByName("ListRefunds")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		queryRefund: connect.NewClient[v1.QueryRefundRequest, v1.QueryRefundResponse](
+			httpClient,
+			baseURL+RefundServiceQueryRefundProcedure,
+			connect.WithSchema(refundServiceMethods.ByName("QueryRefund")),
+			connect.WithClientOptions(opts...),
+		),
+		decideRefund: connect.NewClient[v1.DecideRefundRequest, v1.DecideRefundResponse](
+			httpClient,
+			baseURL+RefundServiceDecideRefundProcedure,
+			connect.WithSchema(refundServiceMethods.ByName("DecideRefund")),
+			connect.WithClientOptions(opts...),
+		),
+		reissueRefund: connect.NewClient[v1.ReissueRefundRequest, v1.ReissueRefundResponse](
+			httpClient,
+			baseURL+RefundServiceReissueRefundProcedure,
+			connect.WithSchema(refundServiceMethods.ByName("ReissueRefund")),
+			connect.WithClientOptions(opts...),
+		),
+		acknowledgeRefund: connect.NewClient[v1.AcknowledgeRefundRequest, v1.AcknowledgeRefundResponse](
+			httpClient,
+			baseURL+RefundServiceAcknowledgeRefundProcedure,
+			connect.WithSchema(refundServiceMethods.ByName("AcknowledgeRefund")),
+			connect.WithClientOptions(opts...),
+		),
+		replayNotices: connect.NewClient[v1.ReplayNoticesRequest, v1.ReplayNoticesResponse](
+			httpClient,
+			baseURL+RefundServiceReplayNoticesProcedure,
+			connect.WithSchema(refundServiceMethods.ByName("ReplayNotices")),
+			connect.WithClientOptions(opts...),
+		),
+	}
+}
+
+// refundServiceClient implements RefundServiceClient.
+type refundServiceClient struct {
+	getRefundable     *connect.Client[v1.GetRefundableRequest, v1.GetRefundableResponse]
+	createRefund      *connect.Client[v1.CreateRefundRequest, v1.CreateRefundResponse]
+	dischargeRefund   *connect.Client[v1.DischargeRefundRequest, v1.DischargeRefundResponse]
+	getRefund         *connect.Client[v1.GetRefundRequest, v1.GetRefundResponse]
+	listRefunds       *connect.Client[v1.ListRefundsRequest, v1.ListRefundsResponse]
+	queryRefund       *connect.Client[v1.QueryRefundRequest, v1.QueryRefundResponse]
+	decideRefund      *connect.Client[v1.DecideRefundRequest, v1.DecideRefundResponse]
+	reissueRefund     *connect.Client[v1.ReissueRefundRequest, v1.ReissueRefundResponse]
+	acknowledgeRefund *connect.Client[v1.AcknowledgeRefundRequest, v1.AcknowledgeRefundResponse]
+	replayNotices     *connect.Client[v1.ReplayNoticesRequest, v1.ReplayNoticesResponse]
+}
+
+// GetRefundable calls clearward.pay.v1.RefundService.GetRefundable.
+func (c *refundServiceClient) GetRefundable(ctx context.Context, req *v1.GetRefundableRequest) (*v1.GetRefundableResponse, error) {
+	response, err := c.getRefundable.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// CreateRefund calls clearward.pay.v1.RefundService.CreateRefund.
+func (c *refundServiceClient) CreateRefund(ctx context.Context, req *v1.CreateRefundRequest) (*v1.CreateRefundResponse, error) {
+	response, err := c.createRefund.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// DischargeRefund calls clearward.pay.v1.RefundService.DischargeRefund.
+func (c *refundServiceClient) DischargeRefund(ctx context.Context, req *v1.DischargeRefundRequest) (*v1.DischargeRefundResponse, error) {
+	response, err := c.dischargeRefund.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetRefund calls clearward.pay.v1.RefundService.GetRefund.
+func (c *refundServiceClient) GetRefund(ctx context.Context, req *v1.GetRefundRequest) (*v1.GetRefundResponse, error) {
+	response, err := c.getRefund.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListRefunds calls clearward.pay.v1.RefundService.ListRefunds.
+func (c *refundServiceClient) ListRefunds(ctx context.Context, req *v1.ListRefundsRequest) (*v1.ListRefundsResponse, error) {
+	response, err := c.listRefunds.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// QueryRefund calls clearward.pay.v1.RefundService.QueryRefund.
+func (c *refundServiceClient) QueryRefund(ctx context.Context, req *v1.QueryRefundRequest) (*v1.QueryRefundResponse, error) {
+	response, err := c.queryRefund.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// DecideRefund calls clearward.pay.v1.RefundService.DecideRefund.
+func (c *refundServiceClient) DecideRefund(ctx context.Context, req *v1.DecideRefundRequest) (*v1.DecideRefundResponse, error) {
+	response, err := c.decideRefund.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ReissueRefund calls clearward.pay.v1.RefundService.ReissueRefund.
+func (c *refundServiceClient) ReissueRefund(ctx context.Context, req *v1.ReissueRefundRequest) (*v1.ReissueRefundResponse, error) {
+	response, err := c.reissueRefund.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// AcknowledgeRefund calls clearward.pay.v1.RefundService.AcknowledgeRefund.
+func (c *refundServiceClient) AcknowledgeRefund(ctx context.Context, req *v1.AcknowledgeRefundRequest) (*v1.AcknowledgeRefundResponse, error) {
+	response, err := c.acknowledgeRefund.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ReplayNotices calls clearward.pay.v1.RefundService.ReplayNotices.
+func (c *refundServiceClient) ReplayNotices(ctx context.Context, req *v1.ReplayNoticesRequest) (*v1.ReplayNoticesResponse, error) {
+	response, err := c.replayNotices.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// RefundServiceHandler is an implementation of the clearward.pay.v1.RefundService service.
+type RefundServiceHandler interface {
+	// GetRefundable is how much of a payment may be given back, and by which rule.
+	GetRefundable(context.Context, *v1.GetRefundableRequest) (*v1.GetRefundableResponse, error)
+	// CreateRefund asks for a refund. APPROVING says that a second person decides.
+	CreateRefund(context.Context, *v1.CreateRefundRequest) (*v1.CreateRefundResponse, error)
+	// DischargeRefund divides what is left of a stay over its payments.
+	DischargeRefund(context.Context, *v1.DischargeRefundRequest) (*v1.DischargeRefundResponse, error)
+	GetRefund(context.Context, *v1.GetRefundRequest) (*v1.GetRefundResponse, error)
+	// ListRefunds lists those that wait for somebody, of a hospital.
+	ListRefunds(context.Context, *v1.ListRefundsRequest) (*v1.ListRefundsResponse, error)
+	// QueryRefund asks HIS or the channel now.
+	QueryRefund(context.Context, *v1.QueryRefundRequest) (*v1.QueryRefundResponse, error)
+	// DecideRefund is the second person's word.
+	DecideRefund(context.Context, *v1.DecideRefundRequest) (*v1.DecideRefundResponse, error)
+	// ReissueRefund pays the debt of a closed refund under a new number.
+	ReissueRefund(context.Context, *v1.ReissueRefundRequest) (*v1.ReissueRefundResponse, error)
+	// AcknowledgeRefund says that HIS has the refund's number, where the app calls HIS.
+	AcknowledgeRefund(context.Context, *v1.AcknowledgeRefundRequest) (*v1.AcknowledgeRefundResponse, error)
+	// ReplayNotices sends every notice of a payment or refund to the app once more.
+	ReplayNotices(context.Context, *v1.ReplayNoticesRequest) (*v1.ReplayNoticesResponse, error)
+}
+
+// NewRefundServiceHandler builds an HTTP handler from the service implementation. It returns the
+// path on which to mount the handler and the handler itself.
+//
+// By default, handlers support the Connect, gRPC, and gRPC-Web protocols with the binary Protobuf
+// and JSON codecs. They also support gzip compression.
+func NewRefundServiceHandler(svc RefundServiceHandler, opts ...connect.HandlerOption) (string, http.Handler) {
+	refundServiceMethods := v1.File_clearward_pay_v1_pay_proto.Services().ByName("RefundService").Methods()
+	refundServiceGetRefundableHandler := connect.NewUnaryHandlerSimple(
+		RefundServiceGetRefundableProcedure,
+		svc.GetRefundable,
+		connect.WithSchema(refundServiceMethods.ByName("GetRefundable")),
+		connect.WithHandlerOptions(opts...),
+	)
+	refundServiceCreateRefundHandler := connect.NewUnaryHandlerSimple(
+		RefundServiceCreateRefundProcedure,
+		svc.CreateRefund,
+		connect.WithSchema(refundServiceMethods.ByName("CreateRefund")),
+		connect.WithHandlerOptions(opts...),
+	)
+	refundServiceDischargeRefundHandler := connect.NewUnaryHandlerSimple(
+		RefundServiceDischargeRefundProcedure,
+		svc.DischargeRefund,
+		connect.WithSchema(refundServiceMethods.ByName("DischargeRefund")),
+		connect.WithHandlerOptions(opts...),
+	)
+	refundServiceGetRefundHandler := connect.NewUnaryHandlerSimple(
+		RefundServiceGetRefundProcedure,
+		svc.GetRefund,
+		connect.WithSchema(refundServiceMethods.ByName("GetRefund")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	refundServiceListRefundsHandler := connect.NewUnaryHandlerSimple(
+		RefundServiceListRefundsProcedure,
+		svc.ListRefunds,
+		connect.WithSchema(refundServiceMethods.ByName("ListRefunds")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	refundServiceQueryRefundHandler := connect.NewUnaryHandlerSimple(
+		RefundServiceQueryRefundProcedure,
+		svc.QueryRefund,
+		connect.WithSchema(refundServiceMethods.ByName("QueryRefund")),
+		connect.WithHandlerOptions(opts...),
+	)
+	refundServiceDecideRefundHandler := connect.NewUnaryHandlerSimple(
+		RefundServiceDecideRefundProcedure,
+		svc.DecideRefund,
+		connect.WithSchema(refundServiceMethods.ByName("DecideRefund")),
+		connect.WithHandlerOptions(opts...),
+	)
+	refundServiceReissueRefundHandler := connect.NewUnaryHandlerSimple(
+		RefundServiceReissueRefundProcedure,
+		svc.ReissueRefund,
+		connect.WithSchema(refundServiceMethods.ByName("ReissueRefund")),
+		connect.WithHandlerOptions(opts...),
+	)
+	refundServiceAcknowledgeRefundHandler := connect.NewUnaryHandlerSimple(
+		RefundServiceAcknowledgeRefundProcedure,
+		svc.AcknowledgeRefund,
+		connect.WithSchema(refundServiceMethods.ByName("AcknowledgeRefund")),
+		connect.WithHandlerOptions(opts...),
+	)
+	refundServiceReplayNoticesHandler := connect.NewUnaryHandlerSimple(
+		RefundServiceReplayNoticesProcedure,
+		svc.ReplayNotices,
+		connect.WithSchema(refundServiceMethods.ByName("ReplayNotices")),
+		connect.WithHandlerOptions(opts...),
+	)
+	return "/clearward.pay.v1.RefundService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case RefundServiceGetRefundableProcedure:
+			refundServiceGetRefundableHandler.ServeHTTP(w, r)
+		case RefundServiceCreateRefundProcedure:
+			refundServiceCreateRefundHandler.ServeHTTP(w, r)
+		case RefundServiceDischargeRefundProcedure:
+			refundServiceDischargeRefundHandler.ServeHTTP(w, r)
+		case RefundServiceGetRefundProcedure:
+			refundServiceGetRefundHandler.ServeHTTP(w, r)
+		case RefundServiceListRefundsProcedure:
+			refundServiceListRefundsHandler.ServeHTTP(w, r)
+		case RefundServiceQueryRefundProcedure:
+			refundServiceQueryRefundHandler.ServeHTTP(w, r)
+		case RefundServiceDecideRefundProcedure:
+			refundServiceDecideRefundHandler.ServeHTTP(w, r)
+		case RefundServiceReissueRefundProcedure:
+			refundServiceReissueRefundHandler.ServeHTTP(w, r)
+		case RefundServiceAcknowledgeRefundProcedure:
+			refundServiceAcknowledgeRefundHandler.ServeHTTP(w, r)
+		case RefundServiceReplayNoticesProcedure:
+			refundServiceReplayNoticesHandler.ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}
+
+// UnimplementedRefundServiceHandler returns CodeUnimplemented from all methods.
+type UnimplementedRefundServiceHandler struct{}
+
+func (UnimplementedRefundServiceHandler) GetRefundable(context.Context, *v1.GetRefundableRequest) (*v1.GetRefundableResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.RefundService.GetRefundable is not implemented"))
+}
+
+func (UnimplementedRefundServiceHandler) CreateRefund(context.Context, *v1.CreateRefundRequest) (*v1.CreateRefundResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.RefundService.CreateRefund is not implemented"))
+}
+
+func (UnimplementedRefundServiceHandler) DischargeRefund(context.Context, *v1.DischargeRefundRequest) (*v1.DischargeRefundResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.RefundService.DischargeRefund is not implemented"))
+}
+
+func (UnimplementedRefundServiceHandler) GetRefund(context.Context, *v1.GetRefundRequest) (*v1.GetRefundResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.RefundService.GetRefund is not implemented"))
+}
+
+func (UnimplementedRefundServiceHandler) ListRefunds(context.Context, *v1.ListRefundsRequest) (*v1.ListRefundsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.RefundService.ListRefunds is not implemented"))
+}
+
+func (UnimplementedRefundServiceHandler) QueryRefund(context.Context, *v1.QueryRefundRequest) (*v1.QueryRefundResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.RefundService.QueryRefund is not implemented"))
+}
+
+func (UnimplementedRefundServiceHandler) DecideRefund(context.Context, *v1.DecideRefundRequest) (*v1.DecideRefundResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.RefundService.DecideRefund is not implemented"))
+}
+
+func (UnimplementedRefundServiceHandler) ReissueRefund(context.Context, *v1.ReissueRefundRequest) (*v1.ReissueRefundResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.RefundService.ReissueRefund is not implemented"))
+}
+
+func (UnimplementedRefundServiceHandler) AcknowledgeRefund(context.Context, *v1.AcknowledgeRefundRequest) (*v1.AcknowledgeRefundResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.RefundService.AcknowledgeRefund is not implemented"))
+}
+
+func (UnimplementedRefundServiceHandler) ReplayNotices(context.Context, *v1.ReplayNoticesRequest) (*v1.ReplayNoticesResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.RefundService.ReplayNotices is not implemented"))
 }

@@ -1,0 +1,219 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/clearward/clearward/api/auth"
+	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/clearing/pay"
+	"github.com/clearward/clearward/ledger"
+	payv1 "github.com/clearward/clearward/proto/clearward/pay/v1"
+)
+
+// refundService is for the business apps of hospitals, and for those who approve.
+type refundService struct{ s *Server }
+
+func (s *Server) refunds() *pay.Refunds { return &pay.Refunds{House: s.house} }
+
+func (s *Server) pollRefunds(ctx context.Context, _ time.Time) (int, error) {
+	return s.refunds().Poll(ctx, s.now(), pollAtOnce)
+}
+
+// writeBack tells the HIS of hospitals what they are to know, where the platform
+// calls them.
+func (s *Server) writeBack(ctx context.Context, _ time.Time) (int, error) {
+	paid, err := s.payments().WriteBack(ctx, s.now(), pollAtOnce)
+	if err != nil {
+		return paid, err
+	}
+	back, err := s.refunds().WriteBack(ctx, s.now(), pollAtOnce)
+	return paid + back, err
+}
+
+// maySee refuses an app that is not of the hospital; a person of finance may see
+// every hospital's.
+func (s *Server) maySee(ctx context.Context, hospital string) error {
+	if caller(ctx).Kind == auth.Person {
+		return nil
+	}
+	return s.mayActFor(ctx, hospital)
+}
+
+// refundWords is what a cashier tells the patient of a refund, by its state.
+var refundWords = map[pay.RefundStatus]string{
+	pay.RefundApproving:  "退款待财务复核，复核后原路退回。",
+	pay.RefundCancelling: "正在医院系统办理退费，办妥后原路退回。",
+	pay.RefundOwed:       "退费已受理，正在原路退回，请勿重复办理。",
+	pay.RefundSuccess:    "渠道已受理退款，款项将退回原支付账户。",
+	pay.RefundClosed:     "渠道未能退回，款项仍为患者保留，财务将重新办理。",
+	pay.RefundFailed:     "退款未办理，未发生退费。",
+	pay.RefundRerouted:   "已改由银行退款。",
+}
+
+func refundMessage(r *pay.Refund) *payv1.Refund {
+	out := &payv1.Refund{Hospital: r.Hospital, RefundNo: r.RefundNo, OrderNo: r.OrderNo, Channel: r.Channel, MerchantNo: r.MerchantNo, BillNo: r.BillNo,
+		AmountFen: int64(r.Amount), Status: string(r.Status), Cause: string(r.Cause), Maker: r.Maker, Checker: r.Checker, Approval: r.Approval,
+		NextNo: r.NextNo, ChannelRefundNo: r.ChannelRefundNo, Abnormal: r.Abnormal, Reason: r.Reason.Text, ChannelCode: r.Reason.Code, Tell: refundWords[r.Status]}
+	if !r.SuccessAt.IsZero() {
+		out.SuccessAt = timestamppb.New(r.SuccessAt)
+		out.Tell = "退款已到账。"
+	}
+	return out
+}
+
+func refundMessages(list []*pay.Refund) []*payv1.Refund {
+	out := make([]*payv1.Refund, len(list))
+	for i, r := range list {
+		out[i] = refundMessage(r)
+	}
+	return out
+}
+
+// GetRefundable implements the call.
+func (f refundService) GetRefundable(ctx context.Context, r *payv1.GetRefundableRequest) (*payv1.GetRefundableResponse, error) {
+	if err := f.s.mayActFor(ctx, r.GetHospital()); err != nil {
+		return nil, err
+	}
+	limits, err := f.s.refunds().Refundable(ctx, r.GetHospital(), r.GetOrderNo())
+	if err != nil {
+		return nil, err
+	}
+	out := &payv1.GetRefundableResponse{AmountFen: int64(limits.Smallest.Amount), Route: limits.Route, DaysLeft: int32(limits.DaysLeft)}
+	for _, l := range limits.List {
+		out.Limits = append(out.Limits, &payv1.Limit{Name: l.Name, AmountFen: int64(l.Amount), Rule: l.Rule})
+	}
+	return out, nil
+}
+
+// causes are what a patient may read beside a refund (W04).
+var causes = []channels.Cause{channels.CauseCancelled, channels.CauseItem, channels.CauseInsurance, channels.CauseDischarge, channels.CauseDuplicate, channels.CauseOther}
+
+// asked is the request of a call, by the app that calls.
+func (f refundService) asked(ctx context.Context, r *payv1.CreateRefundRequest) (pay.NewRefund, error) {
+	cause := channels.Cause(cmp.Or(r.GetCause(), string(channels.CauseOther)))
+	if !slices.Contains(causes, cause) {
+		return pay.NewRefund{}, fmt.Errorf("%w: cause: %q is none of %v: the patient reads it", ErrField, cause, causes)
+	}
+	return pay.NewRefund{App: caller(ctx).Name, Key: r.GetIdempotencyKey(), Hospital: r.GetHospital(), OrderNo: r.GetOrderNo(), Amount: ledger.Money(r.GetAmountFen()),
+			Cause: cause, Maker: r.GetMaker(), SettlementNo: r.GetSettlementNo(), HISCancelled: r.GetHisCancelled(), HISAllows: ledger.Money(r.GetHisAllowsFen())},
+		f.s.mayActFor(ctx, r.GetHospital())
+}
+
+// CreateRefund implements the call.
+func (f refundService) CreateRefund(ctx context.Context, r *payv1.CreateRefundRequest) (*payv1.CreateRefundResponse, error) {
+	n, err := f.asked(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	one, err := f.s.refunds().Create(ctx, n)
+	if err != nil {
+		return nil, err
+	}
+	return &payv1.CreateRefundResponse{Refund: refundMessage(one)}, nil
+}
+
+// DischargeRefund implements the call.
+func (f refundService) DischargeRefund(ctx context.Context, r *payv1.DischargeRefundRequest) (*payv1.DischargeRefundResponse, error) {
+	n, err := f.asked(ctx, r.GetRefund())
+	if err != nil {
+		return nil, err
+	}
+	list, err := f.s.refunds().Discharge(ctx, n, r.GetOrderNos())
+	if err != nil {
+		return nil, err
+	}
+	return &payv1.DischargeRefundResponse{Refunds: refundMessages(list)}, nil
+}
+
+// GetRefund implements the call.
+func (f refundService) GetRefund(ctx context.Context, r *payv1.GetRefundRequest) (*payv1.GetRefundResponse, error) {
+	if err := f.s.maySee(ctx, r.GetHospital()); err != nil {
+		return nil, err
+	}
+	one, err := f.s.refunds().Get(ctx, r.GetHospital(), r.GetRefundNo())
+	if err != nil {
+		return nil, err
+	}
+	return &payv1.GetRefundResponse{Refund: refundMessage(one)}, nil
+}
+
+// ListRefunds implements the call.
+func (f refundService) ListRefunds(ctx context.Context, r *payv1.ListRefundsRequest) (*payv1.ListRefundsResponse, error) {
+	if err := f.s.maySee(ctx, r.GetHospital()); err != nil {
+		return nil, err
+	}
+	list, err := f.s.refunds().Waiting(ctx, r.GetHospital(), pay.RefundStatus(r.GetStatus()))
+	if err != nil {
+		return nil, err
+	}
+	return &payv1.ListRefundsResponse{Refunds: refundMessages(list)}, nil
+}
+
+// of does something about a refund of a hospital that the caller may act for.
+func (f refundService) of(ctx context.Context, hospital, no string, do func(ctx context.Context, hospital, no string) (*pay.Refund, error)) (*payv1.Refund, error) {
+	if err := f.s.mayActFor(ctx, hospital); err != nil {
+		return nil, err
+	}
+	one, err := do(ctx, hospital, no)
+	if err != nil {
+		return nil, err
+	}
+	return refundMessage(one), nil
+}
+
+// QueryRefund implements the call.
+func (f refundService) QueryRefund(ctx context.Context, r *payv1.QueryRefundRequest) (*payv1.QueryRefundResponse, error) {
+	one, err := f.of(ctx, r.GetHospital(), r.GetRefundNo(), f.s.refunds().Query)
+	if err != nil {
+		return nil, err
+	}
+	return &payv1.QueryRefundResponse{Refund: one}, nil
+}
+
+// DecideRefund implements the call.
+func (f refundService) DecideRefund(ctx context.Context, r *payv1.DecideRefundRequest) (*payv1.DecideRefundResponse, error) {
+	if !r.GetApprove() && r.GetReason() == "" {
+		return nil, fmt.Errorf("%w: reason: a refusal says why", ErrField)
+	}
+	one, err := f.s.refunds().Decide(ctx, r.GetHospital(), r.GetRefundNo(), caller(ctx).Name, r.GetApprove(), r.GetReason())
+	if err != nil {
+		return nil, err
+	}
+	return &payv1.DecideRefundResponse{Refund: refundMessage(one)}, nil
+}
+
+// ReissueRefund implements the call.
+func (f refundService) ReissueRefund(ctx context.Context, r *payv1.ReissueRefundRequest) (*payv1.ReissueRefundResponse, error) {
+	one, err := f.of(ctx, r.GetHospital(), r.GetRefundNo(), f.s.refunds().Reissue)
+	if err != nil {
+		return nil, err
+	}
+	return &payv1.ReissueRefundResponse{Refund: one}, nil
+}
+
+// AcknowledgeRefund implements the call.
+func (f refundService) AcknowledgeRefund(ctx context.Context, r *payv1.AcknowledgeRefundRequest) (*payv1.AcknowledgeRefundResponse, error) {
+	one, err := f.of(ctx, r.GetHospital(), r.GetRefundNo(), f.s.refunds().WrittenBack)
+	if err != nil {
+		return nil, err
+	}
+	return &payv1.AcknowledgeRefundResponse{Refund: one}, nil
+}
+
+// ReplayNotices implements the call.
+func (f refundService) ReplayNotices(ctx context.Context, r *payv1.ReplayNoticesRequest) (*payv1.ReplayNoticesResponse, error) {
+	if err := f.s.mayActFor(ctx, r.GetHospital()); err != nil {
+		return nil, err
+	}
+	n, err := f.s.notices().Replay(ctx, r.GetHospital(), r.GetNumber())
+	if err != nil {
+		return nil, err
+	}
+	return &payv1.ReplayNoticesResponse{Notices: int32(n)}, nil
+}
