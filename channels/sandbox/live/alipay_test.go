@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -417,4 +418,57 @@ func TestANoticeOfAlipayIsSentUntilItSaysSuccess(t *testing.T) { // D.6
 	if said["forged"] != 1 || said[channels.NoticePayment] != 2 || said[channels.NoticeRefund] != 1 {
 		t.Errorf("notices: %v", said)
 	}
+}
+
+// BenchmarkTradePay is a payment with both signatures made on this machine;
+// BenchmarkTradePayAnswer has the requests signed before the clock runs. Nearly all
+// of it is RSA: the sandbox signs as many answers as the processor does.
+func BenchmarkTradePay(b *testing.B)       { benchmarkTradePay(b, false) }
+func BenchmarkTradePayAnswer(b *testing.B) { benchmarkTradePay(b, true) }
+
+func benchmarkTradePay(b *testing.B, before bool) {
+	w := startAlipay(b, nil, nil)
+	key, err := alipay.ParsePrivateKey(w.read(aliNo + "/merchant_key.pem"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	signed := func(n int) string {
+		p := url.Values{"app_id": {aliApp}, "method": {"alipay.trade.pay"}, "format": {"JSON"}, "charset": {"utf-8"}, "sign_type": {"RSA2"}, "version": {"1.0"},
+			"timestamp": {"2026-09-15 08:00:00"}, "biz_content": {fmt.Sprintf(`{"out_trade_no":"HP%016d","scene":"bar_code","auth_code":"28%08d00000000","subject":"门诊缴费","total_amount":"10.00"}`, n, n)}}
+		sign, err := alipay.Sign(key, alipay.RequestString(p))
+		if err != nil {
+			b.Error(err)
+		}
+		p.Set("sign", sign)
+		return p.Encode()
+	}
+	forms := make([]string, b.N)
+	for i := range forms {
+		if before {
+			forms[i] = signed(i)
+		}
+	}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	var next atomic.Int64
+	b.SetParallelism(32)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			i := int(next.Add(1) - 1)
+			form := forms[i]
+			if !before {
+				form = signed(i)
+			}
+			answer, err := client.Post(w.s.Addresses.Alipay+"/gateway.do", "application/x-www-form-urlencoded", strings.NewReader(form))
+			if err != nil {
+				b.Error(err)
+				continue
+			}
+			body, err := io.ReadAll(answer.Body)
+			if _ = answer.Body.Close(); err != nil || !bytes.Contains(body, []byte(`"code":"10000"`)) {
+				b.Errorf("%s %v", body, err)
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "payments/s")
 }
