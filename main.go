@@ -479,6 +479,9 @@ type sandboxCommand struct {
 	Config string `required:"" help:"YAML with the merchant numbers." placeholder:"FILE"`
 }
 
+// Help implements kong.HelpProvider.
+func (c *sandboxCommand) Help() string { return live.Help }
+
 // Run implements the command.
 func (c *sandboxCommand) Run(p *program) error {
 	config, err := live.ReadConfig(c.Config)

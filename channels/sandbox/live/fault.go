@@ -45,7 +45,7 @@ const (
 // Faults of notices.
 const (
 	FaultNoticeLost    = "NOTICE_LOST"
-	FaultNoticeTwice   = "NOTICE_TWICE"
+	FaultNoticeTwice   = "NOTICE_TWICE" // the second after seconds, behind what comes in between
 	FaultNoticeLate    = "NOTICE_LATE"
 	FaultNoticeForged  = "NOTICE_FORGED"  // one with a wrong signature comes first
 	FaultNoticeForeign = "NOTICE_FOREIGN" // one for another merchant comes first
@@ -129,6 +129,12 @@ func byTail(m *merchant, api string, fen int64, code string) *Fault {
 			return nil
 		}
 		tail = int64(code[len(code)-2]-'0')*10 + int64(code[len(code)-1]-'0')
+	}
+	if api == "notice" {
+		if tail == 9 {
+			return &Fault{Do: FaultNoticeTwice, Seconds: 60}
+		}
+		return nil
 	}
 	if api == "refund" {
 		switch tail {

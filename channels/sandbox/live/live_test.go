@@ -292,6 +292,20 @@ func TestTheLastDigitsAskForAFaultWhereThatIsSwitchedOn(t *testing.T) { // K.1
 			t.Errorf("%d fen: %q, want %q", fen, got, want)
 		}
 	}
+	heard := make(chan struct{}, 100)
+	hospital := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, _ *http.Request) {
+		_, _ = out.Write(wechat.Message{"return_code": "SUCCESS"}.XML())
+		heard <- struct{}{}
+	}))
+	defer hospital.Close()
+	w.call("/pay/unifiedorder", "out_trade_no", "T109", "total_fee", "109", "body", "门诊缴费", "spbill_create_ip", "1.1.1.1", "trade_type", "NATIVE", "notify_url", hospital.URL)
+	w.admin("POST", "/pay", `{"merchant":"`+merchantNo+`","order":"T109"}`, nil)
+	await(w, heard, 0)
+	w.at.Add(59)
+	if len(heard) > 0 {
+		t.Error("the second notice came before its time")
+	}
+	await(w, heard, 1)
 	if got := w.state("T104") + w.state("T105"); got != "SUCCESSORDERNOTEXIST" {
 		t.Errorf("then %s", got)
 	}

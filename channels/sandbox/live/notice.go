@@ -44,6 +44,9 @@ func (s *Server) announce(m *merchant, o *order, r *refund, at int64) {
 	}
 	f := s.take(noticeFaults, "notice", m.No, o.No)
 	if f == nil {
+		f = byTail(m, "notice", o.Fen, "")
+	}
+	if f == nil {
 		s.queueNotice(n)
 		return
 	}
@@ -51,7 +54,9 @@ func (s *Server) announce(m *merchant, o *order, r *refund, at int64) {
 	case FaultNoticeLost:
 		return
 	case FaultNoticeTwice:
-		s.queueNotice(n)
+		again := n
+		again.Next += f.Seconds
+		s.queueNotice(again)
 	case FaultNoticeLate:
 		n.Next += f.Seconds
 	case FaultNoticeForged:

@@ -1,0 +1,30 @@
+package live
+
+// Help is what `clearward sandbox --help` says beside its options.
+const Help = `The config names merchant numbers and addresses:
+
+    merchants:
+      - {no: "1900000109", channel: WECHAT, apps: [wx1], fee_rate: "0.0060", bank_account: "755", retained_fen: 100000}
+      - {no: "20880000000000020156", channel: ALIPAY, apps: ["2021000000000001"], fee_rate: "0.0060", bank_account: "755", tails: amount}
+    listen: {wechat: "127.0.0.1:8361", alipay: "127.0.0.1:8362", admin: "127.0.0.1:8360"}
+
+The admin address takes JSON and plays everybody else:
+
+    POST /pay      {"merchant","order"} or {"code"}: the payer pays
+    POST /faults   {"do","api","merchant","order","commit","seconds","fen","code","times"}: what goes wrong next
+    GET  /faults   those that wait
+    POST /notices  every waiting notice goes out now
+    POST /clock    {"at"}: the clock jumps (CLEARWARD_CLOCK)
+    GET  /orders?merchant=&day=   orders paid that day
+    GET  /books?merchant=&day=    sums of the day, and what arrives at the bank
+
+do, of a call: DELAY DROP HTTP_500 GARBAGE BAD_SIGN ERROR PASSWORD; of a refund:
+REFUND_LATE REFUND_ABNORMAL REFUND_CLOSED; of a notice: NOTICE_LOST NOTICE_TWICE
+NOTICE_LATE NOTICE_FORGED NOTICE_FOREIGN; of a payment's row in the bills:
+BILL_MISSING BILL_AMOUNT BILL_FEE BILL_MIDNIGHT BILL_RESTATED BILL_FOREIGN.
+
+With tails: amount (or code) the last two digits in fen (or of the payment code) ask
+for one: 02 the password after 10 s, 03 never, 04 a system error though paid, 05 and
+not paid, 06 the connection breaks after it was paid, 07 not enough money, 08 the
+answer is wrongly signed, 09 the notice comes twice, of a refund 10 it takes 60 s,
+11 it cannot be paid out.`
