@@ -421,7 +421,7 @@ func TestANoticeIsSentUntilItIsTakenAndMayBeForged(t *testing.T) { // C.3, A.2
 	defer mu.Unlock()
 	right := 0
 	for _, m := range got {
-		if m.Verify(wechat.SignMD5, w.key) == nil && m["total_fee"] == "100" && m["out_trade_no"] == "N1" {
+		if m.Verify(wechat.SignHMAC, w.key) == nil && m["total_fee"] == "100" && m["out_trade_no"] == "N1" {
 			right++
 		}
 	}
