@@ -67,6 +67,7 @@ type channelLeg struct {
 	settle     int64
 	fee        int64
 	processing bool
+	status     string // 退款状态 of a refund that is not finished well, "" otherwise
 	repeated   bool
 }
 

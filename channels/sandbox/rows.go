@@ -21,8 +21,8 @@ type BillRow struct {
 	Way, Device   string
 	At            int // second of the day
 	Amount, Fee   int64
-	Processing    bool // a refund that the channel has not finished
-	Closed        bool // a refund that was closed: what the merchant gets back, in the fund bill only
+	Status        string // of a refund: 退款状态 as the bill prints it, "" is SUCCESS
+	Closed        bool   // a refund that was closed: what the merchant gets back, in the fund bill only
 }
 
 // Bill says whose bills are written, and with what.
@@ -88,7 +88,7 @@ func (b *Bill) generator(dir, channel string) (*generator, *merchant) {
 func (r *BillRow) unit(m *merchant, b *business) *unit {
 	return &unit{kind: r.Kind, order: r.Order, refund: r.Refund, trade: r.Trade, chRefund: r.Back, payer: r.Payer,
 		biz: b, entry: &entry{way: r.Way, device: r.Device}, at: r.At, meant: m,
-		channel: channelLeg{present: true, m: m, at: r.At, amount: r.Amount, settle: r.Amount, fee: r.Fee, processing: r.Processing}}
+		channel: channelLeg{present: true, m: m, at: r.At, amount: r.Amount, settle: r.Amount, fee: r.Fee, status: r.Status}}
 }
 
 func paths(dir string, bill billWriter) (trade, fund string, closing int64, err error) {

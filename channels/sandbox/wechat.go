@@ -164,6 +164,8 @@ func (w *wechatBill) tradeRow(u *unit) {
 		state = "REVOKED"
 	case l.processing:
 		status = "PROCESSING"
+	case l.status != "":
+		status = l.status
 	}
 	b = cell(cell(cell(b, state), payerBanks[int(u.payer)%len(payerBanks)]), "CNY")
 	fee, amount, asked := l.fee, l.amount, int64(0)

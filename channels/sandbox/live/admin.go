@@ -20,6 +20,8 @@ import (
 //	GET  /orders?merchant=&day=   orders paid that day, with their refunds
 //	GET  /books?merchant=&day=    sums of the day in fen, and what arrives at the bank
 //	POST /notices                 every waiting notice goes out now
+//	GET  /keys                    serial numbers and public key IDs of the merchant numbers of WeChat Pay
+//	POST /certificates            WeChat Pay's platform certificate is followed by a new one
 //	POST /clock                   {"at":"2026-09-16T10:00:00+08:00"}: the shared clock jumps
 //	/his/…                        that of HIS: livehis.Server.Admin
 //	/bank/…                       that of the bank: livebank.Server.Admin
@@ -63,6 +65,11 @@ func (s *Server) admin() http.Handler {
 		show(w, sums, err)
 	})
 	mux.HandleFunc("POST /notices", func(w http.ResponseWriter, _ *http.Request) { show(w, s.flush(), s.durable()) })
+	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) { show(w, s.keysOf(), nil) })
+	mux.HandleFunc("POST /certificates", func(w http.ResponseWriter, _ *http.Request) {
+		err := s.keys.rotate()
+		show(w, s.keysOf(), err)
+	})
 	mux.HandleFunc("POST /clock", func(w http.ResponseWriter, r *http.Request) {
 		var to struct{ At time.Time }
 		err := read(r, &to)

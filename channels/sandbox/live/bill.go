@@ -47,7 +47,11 @@ func (s *Server) serveBill(w http.ResponseWriter, r *http.Request, fund bool) {
 	s.advance()
 	f := s.take(callFaults, "bill", c.m.No, "")
 	s.mu.Unlock()
-	if f != nil && f.Do != FaultDelay {
+	switch {
+	case f == nil:
+	case f.Do == FaultDelay:
+		strike(w, r, f)
+	default:
 		s.answer(w, r, c, f, failed("SYSTEMERROR", "system error"))
 		return
 	}
@@ -157,8 +161,22 @@ func (m *merchant) billRow(r row, day ledger.Day) (sandbox.BillRow, bool) {
 	if r.r.Reversal {
 		b.Kind = channels.Reverse
 	}
-	b.Amount, b.Fee, b.At, b.Processing = r.r.Fen, r.r.Fee, int(r.r.At-from), r.r.State == refundProcessing
+	b.Amount, b.Fee, b.At, b.Status = r.r.Fen, r.r.Fee, int(r.r.At-from), r.r.billed(from+24*3600+billSecond)
 	return b, ledger.DayOf(time.Unix(r.r.At, 0)) == day
+}
+
+// billed is 退款状态 of a refund as it stood when the bill was made: what happens
+// later is in no bill (spec/channels.md B.1).
+func (r *refund) billed(made int64) string {
+	switch {
+	case r.State == refundProcessing || r.Done > made:
+		return "PROCESSING"
+	case r.State == refundAbnormal:
+		return "CHANGE"
+	case r.State == refundClosed:
+		return "FAIL"
+	}
+	return ""
 }
 
 // spoilBill changes what the bills say of a payment.

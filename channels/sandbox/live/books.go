@@ -50,6 +50,8 @@ type order struct {
 	Payer    uint32 `json:"by"`
 	HMAC     bool   `json:"hmac,omitempty"`  // V2: asked for with HMAC-SHA256, and so are its notices signed
 	Buyer    string `json:"buyer,omitempty"` // whom the merchant named, of Alipay
+	V3       v3Mode `json:"v3,omitempty"`    // how its notices are signed, of WeChat Pay
+	Sub      string `json:"smch,omitempty"`  // sub-merchant of a service provider
 
 	// What a planted fault makes of the payment's row in the bills.
 	Missing  bool  `json:"missing,omitempty"`
@@ -79,6 +81,7 @@ type refund struct {
 	Notify   string `json:"ntf,omitempty"`
 	Cause    string `json:"why,omitempty"`
 	Reversal bool   `json:"rev,omitempty"`
+	V3       v3Mode `json:"v3,omitempty"`
 
 	order *order
 }

@@ -15,6 +15,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/clearward/clearward/channels"
@@ -37,12 +38,16 @@ type platformKeys struct {
 	root    *pair
 	serving tls.Certificate
 	alipay  *pair // 支付宝公钥证书, made for the first merchant number of Alipay
+	public  *pair // 微信支付公钥, made for the first merchant number of WeChat Pay
+
+	mu       sync.Mutex
+	platform []*pair // WeChat Pay's certificates, the newest last
 }
 
 // merchantKeys are what a merchant number and its channel share.
 type merchantKeys struct {
 	*pair
-	v2     string
+	v2, v3 string // keys of WeChat Pay's interfaces
 	alipay alipayKeys
 }
 
@@ -70,7 +75,14 @@ func (k *platformKeys) merchant(no, channel string) (*merchantKeys, error) {
 		own.alipay, err = k.ofAlipay(no, own.pair)
 		return own, err
 	}
-	own.v2, err = k.text(no + "/api_v2.key")
+	if k.public == nil {
+		if err = k.openV3(); err != nil {
+			return nil, err
+		}
+	}
+	if own.v2, err = k.text(no + "/api_v2.key"); err == nil {
+		own.v3, err = k.text(no + "/api_v3.key")
+	}
 	return own, err
 }
 

@@ -93,6 +93,8 @@ type Server struct {
 	bySeq      []*order
 	texts      map[string]string
 	due        queue
+	bills      map[string]*heldBill // of v3, by the token of their address
+	probed     bool                 // the first notice of v3 of this run has been preceded by a probe
 	faults     []*Fault
 	notices    map[int64]*notice
 	sending    []*notice
@@ -131,7 +133,7 @@ func Start(cfg Config) (*Server, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("sandbox folder: %w", err)
 	}
-	s := &Server{cfg: cfg, merchants: map[string]*merchant{}, apps: map[string]*merchant{}, texts: map[string]string{}, notices: map[int64]*notice{},
+	s := &Server{cfg: cfg, merchants: map[string]*merchant{}, apps: map[string]*merchant{}, texts: map[string]string{}, notices: map[int64]*notice{}, bills: map[string]*heldBill{},
 		client: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}}
 	var err error
 	if s.keys, err = openKeys(cfg.Dir); err != nil {

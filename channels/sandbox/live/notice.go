@@ -31,6 +31,7 @@ type notice struct {
 	Done     bool   `json:"done,omitempty"`
 	Forged   bool   `json:"forged,omitempty"` // what is sent is wrongly signed
 	Foreign  bool   `json:"foreign,omitempty"`
+	Probe    bool   `json:"probe,omitempty"` // its signature must be refused (C.2): v3
 }
 
 // announce queues the notice of a payment or refund, under the lock.
@@ -41,6 +42,12 @@ func (s *Server) announce(m *merchant, o *order, r *refund, at int64) {
 	}
 	if n.URL == "" {
 		return
+	}
+	if over(o, r) != "" && !s.probed {
+		s.probed = true
+		probe := n
+		probe.Probe = true
+		s.queueNotice(probe)
 	}
 	f := s.take(noticeFaults, "notice", m.No, o.No)
 	if f == nil {
@@ -93,8 +100,11 @@ func (s *Server) send(ctx context.Context, n *notice) {
 	w := s.wording(n)
 	s.mu.Unlock()
 	compose, isTaken := composeV2, takenV2
-	if w.m.Channel == channels.Alipay {
+	switch {
+	case w.m.Channel == channels.Alipay:
 		compose, isTaken = s.composeAlipay, takenAlipay
+	case over(&w.o, w.r) != "":
+		compose, isTaken = s.composeV3, takenV3
 	}
 	request, err := compose(ctx, w)
 	taken := false
@@ -105,7 +115,7 @@ func (s *Server) send(ctx context.Context, n *notice) {
 	defer s.mu.Unlock()
 	image := *n
 	image.Tries++
-	if image.Done = taken || n.Forged || n.Foreign || image.Tries > len(retries[w.m.Channel]); !image.Done {
+	if image.Done = taken || n.Forged || n.Foreign || n.Probe || image.Tries > len(retries[w.m.Channel]); !image.Done {
 		image.Next = s.cfg.Now().Unix() + retries[w.m.Channel][image.Tries-1]
 	}
 	s.keep("notice", &image)
@@ -120,6 +130,14 @@ type wording struct {
 	o    order
 	r    *refund // nil of a payment
 	back int64   // given back up to this refund, in fen
+}
+
+// over says how the call that a notice is about came: "" is V2.
+func over(o *order, r *refund) v3Mode {
+	if r != nil {
+		return r.V3
+	}
+	return o.V3
 }
 
 // wording gathers what a notice tells, under the lock.

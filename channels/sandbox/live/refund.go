@@ -24,6 +24,17 @@ func (s *Server) find(c *call) *order {
 	return c.m.orders[c.in["out_trade_no"]]
 }
 
+// named is the order that a request is about, for faults that wait for one.
+func (s *Server) named(c *call) string {
+	if r := c.m.refunds[c.in["out_refund_no"]]; r != nil {
+		return r.Order
+	}
+	if o := s.find(c); o != nil {
+		return o.No
+	}
+	return c.in["out_trade_no"]
+}
+
 // byTrade is the order that the channel knows by a number of its own.
 func (s *Server) byTrade(m *merchant, trade string) *order {
 	if len(trade) < 10 {
@@ -157,7 +168,7 @@ func (s *Server) refundOrder(c *call) out {
 		return failed("NOTENOUGH", "基本账户余额不足，请充值后重新发起")
 	}
 	r := refund{Merchant: c.m.No, Order: o.No, No: no, Fen: fen, Fee: fee, At: c.now, Notify: c.in["notify_url"], Cause: c.in["refund_desc"],
-		State: refundDone, Done: c.now}
+		State: refundDone, Done: c.now, V3: c.v3}
 	f := s.take(refundFaults, "refund", c.m.No, o.No)
 	if f == nil {
 		f = byTail(c.m, "refund", fen, "")

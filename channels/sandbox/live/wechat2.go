@@ -24,6 +24,8 @@ type call struct {
 	kind wechat.SignType
 	cert bool // came with the merchant's certificate
 	now  int64
+	v3   v3Mode // "" is V2
+	sub  string // sub-merchant, of v3
 
 	password *Fault // the payer is asked for the password whatever the rules say
 }
@@ -52,13 +54,14 @@ var methods = map[string]method{
 	"/pay/refundquery":    {"refundquery", false, (*Server).refundQuery},
 }
 
-// wechat serves V2 and the bills.
+// wechat serves V2, v3 and the bills of both.
 func (s *Server) wechat() http.Handler {
 	mux := http.NewServeMux()
 	for path, m := range methods {
 		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) { s.serveV2(w, r, m) })
 	}
 	mux.HandleFunc("/pay/downloadbill", func(w http.ResponseWriter, r *http.Request) { s.serveBill(w, r, false) })
+	s.routeV3(mux)
 	mux.HandleFunc("/pay/downloadfundflow", func(w http.ResponseWriter, r *http.Request) { s.serveBill(w, r, true) })
 	return mux
 }
@@ -105,7 +108,7 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, m method) {
 	s.mu.Lock()
 	s.advance()
 	fen, _ := strconv.ParseInt(c.in["total_fee"], 10, 64)
-	f := s.take(callFaults, m.api, c.m.No, c.in["out_trade_no"])
+	f := s.take(callFaults, m.api, c.m.No, s.named(c))
 	if f == nil && m.api == "pay" {
 		f = byTail(c.m, m.api, fen, c.in["auth_code"])
 	}
@@ -127,8 +130,9 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, m method) {
 	s.answer(w, r, c, f, said)
 }
 
-// answer writes what was said, or what a fault makes of it.
-func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *call, f *Fault, said out) {
+// strike does what a fault does to the answer of any interface: it comes late, or
+// is none, or not the channel's; struck says that no more is to be written.
+func strike(w http.ResponseWriter, r *http.Request, f *Fault) (struck bool) {
 	switch f.Do {
 	case FaultDelay:
 		select {
@@ -139,7 +143,17 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *call, f *Faul
 		panic(http.ErrAbortHandler)
 	case FaultHTTP500:
 		http.Error(w, "<html>502 Bad Gateway</html>", http.StatusBadGateway)
+		return true
+	}
+	return false
+}
+
+// answer writes what was said, or what a fault makes of it.
+func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *call, f *Fault, said out) {
+	if strike(w, r, f) {
 		return
+	}
+	switch f.Do {
 	case FaultGarbage:
 		_, _ = io.WriteString(w, "<xml><return_code><![CDATA[SUCC") // a client that went away is no fault of ours
 		return
@@ -187,7 +201,7 @@ func (c *call) newOrder(way string) (order, out) {
 	}
 	o := order{Merchant: c.m.No, No: c.in["out_trade_no"], Way: way, Fen: fen, Created: c.now, State: stateWaiting, App: c.in["appid"],
 		Subject: c.in["body"], Attach: c.in["attach"], Device: c.in["device_info"], Notify: c.in["notify_url"],
-		HMAC: c.kind == wechat.SignHMAC}
+		HMAC: c.kind == wechat.SignHMAC, V3: c.v3, Sub: c.sub}
 	if until := c.in["time_expire"]; until != "" {
 		at, err := time.ParseInLocation("20060102150405", until, ledger.Beijing)
 		if err != nil {
