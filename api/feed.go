@@ -160,6 +160,11 @@ func (s *Server) producer(ctx context.Context) (*feed.Producer, error) {
 	for _, m := range dir.Merchants {
 		owners = append(owners, feed.Owner{Hospital: m.Hospital, Channel: m.Channel, MerchantNo: m.No, Aliases: m.Aliases, Account: m.SettlesTo})
 	}
+	for i := range dir.Banks {
+		if b := &dir.Banks[i]; b.Role == clearing.OwnAccount {
+			owners = append(owners, feed.Owner{Account: b.Account})
+		}
+	}
 	producer := feed.NewProducer(s.Kafka, owners, s.now)
 	producer.Listed = listed(dir)
 	return producer, nil

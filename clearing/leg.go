@@ -167,11 +167,17 @@ const legsOf = `
 		WHERE hospital = $1 AND %[1]s
 		UNION ALL
 		SELECT convert_to(order_no, 'UTF8') AS order_key, kind, refund_no` + refundColumns + ` FROM refunds
-		WHERE hospital = $1 AND (%[1]s%[2]s)
+		WHERE hospital = $1 AND %[1]s%[2]s
 	) AS legs` + legOrder
 
+// Refunds that became a debt on the day and were accepted on a later one.
+const legsOwed = `
+		UNION ALL
+		SELECT convert_to(order_no, 'UTF8') AS order_key, kind, refund_no` + refundColumns + ` FROM refunds
+		WHERE hospital = $1 AND owed_day = $2 AND owed_day < fund_day`
+
 var (
-	legsOfDay    = fmt.Sprintf(legsOf, `fund_day = $2`, ` OR owed_day = $2 AND owed_day < fund_day`)
+	legsOfDay    = fmt.Sprintf(legsOf, `fund_day = $2`, legsOwed)
 	legsOfOrders = fmt.Sprintf(legsOf, `order_no = ANY($2::text[])`, ``)
 	legsOfBills  = fmt.Sprintf(legsOf, `bill_no = ANY($2::text[])`, ``)
 )

@@ -194,7 +194,7 @@ func (e *Engine) Decide(ctx context.Context, d Decision) (*Case, error) {
 	if d.Act == "approve" {
 		// Whatever forbids the refund at this moment, the decision stands: a run tries
 		// again, and the case says that its money still waits.
-		if _, err := e.payDebt(ctx, d.CaseID); err != nil && !isRefusal(err) {
+		if err := e.payDebt(ctx, d.CaseID); err != nil && !isRefusal(err) {
 			return nil, err
 		}
 	}

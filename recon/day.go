@@ -105,6 +105,9 @@ func (e *Engine) runOnce(ctx context.Context, day ledger.Day, asked map[doubt]bo
 	if err != nil {
 		return nil, err
 	}
+	if err := e.statements(ctx, dir, day); err != nil {
+		return nil, err
+	}
 	var runs []*hospitalRun
 	for i := range dir.Hospitals {
 		h, err := e.prepare(ctx, dir, &dir.Hospitals[i], day)

@@ -96,6 +96,9 @@ func (h *house) feed(o feed.Options, paths ...string) {
 		for _, m := range dir.Merchants {
 			owners = append(owners, feed.Owner{Hospital: m.Hospital, Channel: m.Channel, MerchantNo: m.No, Aliases: m.Aliases, Account: m.SettlesTo})
 		}
+		for _, b := range dir.Banks {
+			owners = append(owners, feed.Owner{Hospital: b.Hospital, Account: b.Account})
+		}
 		return nil
 	}))
 	p := feed.NewProducer(h.kafka, owners, func() time.Time { h.clock = h.clock.Add(time.Second); return h.clock })

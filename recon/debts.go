@@ -50,7 +50,7 @@ func (e *Engine) payDebts(ctx context.Context) error {
 	for _, id := range ids {
 		// What forbids a refund now, another one under way for instance, may be over
 		// at the next run.
-		if _, err := e.payDebt(ctx, id); err != nil && !isRefusal(err) {
+		if err := e.payDebt(ctx, id); err != nil && !isRefusal(err) {
 			return err
 		}
 	}
@@ -70,9 +70,9 @@ type debt struct {
 }
 
 // payDebt gives the patient back what the case owes: by a refund of the case, or by
-// another number of the refund that the channel had closed. It returns the refund's
-// number, "" where nothing is left to pay or the refund is under way.
-func (e *Engine) payDebt(ctx context.Context, id string) (string, error) {
+// another number of the refund that the channel had closed, and notes it in the case's
+// log. It does nothing where nothing is left to pay or the refund is under way.
+func (e *Engine) payDebt(ctx context.Context, id string) error {
 	var d *debt
 	err := e.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		c, err := oneCase(ctx, tx, id)
@@ -82,7 +82,7 @@ func (e *Engine) payDebt(ctx context.Context, id string) (string, error) {
 		return err
 	})
 	if err != nil || d == nil {
-		return "", err
+		return err
 	}
 	refunds := pay.Refunds{House: e.House}
 	var r *pay.Refund
@@ -92,10 +92,24 @@ func (e *Engine) payDebt(ctx context.Context, id string) (string, error) {
 		r, err = refunds.RefundDebt(ctx, d.DebtRefund)
 	}
 	if err != nil || r == nil {
-		return "", err
+		return err
 	}
-	return r.RefundNo, nil
+	line := caseLine{id, d.Maker, "refund", r.RefundNo + " " + string(r.Status)}
+	out, err := ledger.Submit(ctx, e.Committer, noteCase, ledger.Request{}, line)
+	return errors.Join(err, out.Err)
 }
+
+// caseLine is a line for the log of a case.
+type caseLine struct{ id, who, act, detail string }
+
+var noteCase = &ledger.Verb[caseLine]{Name: "recon.note", Run: func(_ context.Context, b *ledger.Batch, cmds []caseLine) []ledger.Outcome {
+	for _, c := range cmds {
+		b.Exec(`
+			INSERT INTO recon_case_log (case_id, n, at, who, act, detail)
+			SELECT $1, COUNT(*) + 1, $2, $3, $4, $5 FROM recon_case_log WHERE case_id = $1`, c.id, b.Now(), c.who, c.act, c.detail)
+	}
+	return make([]ledger.Outcome, len(cmds))
+}}
 
 // readDebt reads what the case owes, nil where it owes nothing or a refund of it is
 // under way.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/clearward/clearward/channels"
+	paying "github.com/clearward/clearward/clearing/pay"
 	"github.com/clearward/clearward/ledger"
 	"github.com/clearward/clearward/recon"
 )
@@ -101,5 +102,44 @@ func TestACaseIsGivenBack(t *testing.T) {
 				t.Errorf("%d refunds after all", n)
 			}
 		})
+	}
+}
+
+// TestARefundThatCannotGoYetIsSentByTheNextRun: another refund of the payment is
+// under way when the case is approved. The decision stands, and the next run sends
+// the refund, once.
+func TestARefundThatCannotGoYetIsSentByTheNextRun(t *testing.T) {
+	t.Parallel()
+	h := newLivedHouse(t)
+	p := h.paid(5000)
+	h.acks(p, 4000)
+	h.backs = []channels.RefundAnswer{noWord}
+	part, err := h.refunds.Create(t.Context(), paying.NewRefund{App: "KIOSK", Key: "part", Hospital: "H1", OrderNo: p.OrderNo, Amount: 500,
+		Cause: channels.CauseDuplicate, Maker: "c1", HISCancelled: true, HISAllows: 500})
+	h.must(err)
+	if part, err = h.refunds.Decide(t.Context(), "H1", part.RefundNo, "c2", true, ""); err != nil || part.Status != paying.RefundOwed {
+		t.Fatalf("the first refund is %s: %v", part.Status, err)
+	}
+	h.at(nextDay, 11, 30)
+	h.tell(sampleDay, "platform", "his", "channel", bill(p.OrderNo), his(p.OrderNo, 4000), fmt.Sprintf("his REFUND %s 500 12:10:00 refund=%s", p.OrderNo, part.RefundNo))
+	h.run(sampleDay)
+	c := h.caseOf(sampleDay, recon.I5, p.OrderNo)
+	h.engine.House = h.House
+	sent := func() []string {
+		return h.column(`SELECT concat_ws(' ', status, amount_fen) FROM refunds WHERE case_id = $1`, c.ID)
+	}
+	if got := h.settle(c.ID, "REFUND"); got.State != recon.CaseApproved || len(sent()) != 0 {
+		t.Fatalf("the case is %s, its refunds %v", got.State, sent())
+	}
+	h.asksRefund(part, channels.RefundAnswer{Outcome: channels.OutcomeSucceeded, Amount: 500})
+	h.run(sampleDay)
+	h.run(sampleDay)
+	if got := sent(); len(got) != 1 || got[0] != "SUCCESS 1000" {
+		t.Errorf("the refunds of the case are %v", got)
+	}
+	h.verify()
+	log := h.column(`SELECT act FROM recon_case_log WHERE case_id = $1 ORDER BY n`, c.ID)
+	if strings.Join(log, " ") != "opened propose approve refund" {
+		t.Errorf("the log of the case is %v", log)
 	}
 }

@@ -57,16 +57,8 @@ var provePayouts = &ledger.Verb[*proof]{Name: "recon.payouts", Run: func(ctx con
 // bankPayouts books what the statements and fund bills of the day say of payouts,
 // before anything else is made of their lines: each line counts once.
 func (h *hospitalRun) bankPayouts(ctx context.Context) error {
-	p := &proof{dir: h.dir}
-	err := h.engine.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
-		p.lines, err = h.payoutLines(ctx, tx)
-		return err
-	})
-	if err != nil || len(p.lines) == 0 {
-		return err
-	}
-	out, err := ledger.Submit(ctx, h.engine.Committer, provePayouts, ledger.Request{}, p)
-	if err = errors.Join(err, out.Err); err != nil {
+	p, err := h.engine.prove(ctx, h.dir, h.payoutLines)
+	if err != nil {
 		return err
 	}
 	for i, l := range p.lines {
@@ -75,6 +67,48 @@ func (h *hospitalRun) bankPayouts(ctx context.Context) error {
 		} else {
 			h.bank.payouts.taken[key] = l
 		}
+	}
+	return nil
+}
+
+// prove books what lines that name payouts prove of them.
+func (e *Engine) prove(ctx context.Context, dir *clearing.Directory, lines func(context.Context, pgx.Tx) ([]payout.BankLine, error)) (*proof, error) {
+	p := &proof{dir: dir}
+	err := e.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+		p.lines, err = lines(ctx, tx)
+		return err
+	})
+	if err != nil || len(p.lines) == 0 {
+		return p, err
+	}
+	out, err := ledger.Submit(ctx, e.Committer, provePayouts, ledger.Request{}, p)
+	return p, errors.Join(err, out.Err)
+}
+
+// statements books what the statements of all accounts prove of payouts, whatever
+// else of the day is there. What else happens on the platform's own accounts is its
+// own business.
+func (e *Engine) statements(ctx context.Context, dir *clearing.Directory, day ledger.Day) error {
+	_, err := e.prove(ctx, dir, func(ctx context.Context, tx pgx.Tx) ([]payout.BankLine, error) {
+		var lines []payout.BankLine
+		var words [][]string
+		for i := range dir.Banks {
+			bank := &dir.Banks[i]
+			list, err := BankLines(ctx, tx, bank.Hospital, bank.Account, dir.Calendar.NextWorkingDay(day))
+			if errors.Is(err, ErrNotFed) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			for i := range list {
+				lines, words = append(lines, list[i].ofPayout()), append(words, list[i].words())
+			}
+		}
+		return namesPayout(ctx, tx, lines, words, func(p *payout.Payout, l *payout.BankLine) bool { return p.From == l.Account })
+	})
+	if err != nil {
+		return fmt.Errorf("payouts on statements: %w", err)
 	}
 	return nil
 }
@@ -110,6 +144,13 @@ func (h *hospitalRun) payoutLines(ctx context.Context, tx pgx.Tx) ([]payout.Bank
 			}
 		}
 	}
+	return namesPayout(ctx, tx, lines, words, func(p *payout.Payout, l *payout.BankLine) bool {
+		return p.Hospital == h.hospital.Code || p.From == l.Account
+	})
+}
+
+// namesPayout keeps the lines that name a payout, by one of their words.
+func namesPayout(ctx context.Context, tx pgx.Tx, lines []payout.BankLine, words [][]string, ours func(*payout.Payout, *payout.BankLine) bool) ([]payout.BankLine, error) {
 	found, err := payout.ByRefs(ctx, tx, slices.Concat(words...))
 	if err != nil {
 		return nil, err
@@ -117,7 +158,7 @@ func (h *hospitalRun) payoutLines(ctx context.Context, tx pgx.Tx) ([]payout.Bank
 	var named []payout.BankLine
 	for i, l := range lines {
 		for _, word := range words[i] {
-			if p := found[word]; p != nil && (p.Hospital == h.hospital.Code || p.From == l.Account) {
+			if p := found[word]; p != nil && ours(p, &l) {
 				l.Number = word
 				named = append(named, l)
 				break

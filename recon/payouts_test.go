@@ -122,13 +122,8 @@ func TestABankLineProvesAPayout(t *testing.T) {
 	h.feed(feed.Options{}, base)
 	h.run(sampleDay)
 	desk := h.payouts()
-	h.clock = time.Date(2026, 9, 13, 2, 0, 0, 0, time.UTC)
-	payee, err := desk.ProposePayee(t.Context(), "api", "payee", treasurer, payout.Payee{Hospital: "H1", UseFor: "HOSPITAL", Account: "H1-OWN",
-		Name: "海天示范医院", Bank: "工商银行", CNAPS: "102100099996"})
-	h.must(err)
-	_, err = desk.ApprovePayee(t.Context(), head, payee.ID, "000000")
-	h.must(err)
 	h.clock = time.Date(2026, 9, 15, 3, 0, 0, 0, time.UTC)
+	h.payeeOf(desk)
 	p := h.paysOut(desk, payout.Request{Kind: payout.Hospital, Hospital: "H1", Amount: 1000000})
 	h.clock = time.Date(2026, 9, 17, 3, 30, 0, 0, time.UTC)
 
@@ -186,4 +181,114 @@ func bankCodes(d *recon.Day) string {
 		}
 	}
 	return strings.Join(out, " ; ")
+}
+
+// debits feeds a statement of the account that has these debits and nothing else.
+func (h *house) debits(account string, entries ...entry) {
+	h.t.Helper()
+	text, err := os.ReadFile(filepath.Join(sampleDir, "bank_camt053_20260916.xml"))
+	h.must(err)
+	s := string(text)
+	first, last := strings.Index(s, "<Ntry>"), strings.LastIndex(s, "</Ntry>")+len("</Ntry>")
+	s = strings.NewReplacer(sampleAccount, account, "<NbOfNtries>4</NbOfNtries><Sum>37133.82", "<NbOfNtries>0</NbOfNtries><Sum>0.00",
+		"<NbOfNtries>3</NbOfNtries><Sum>43012.00", "<NbOfNtries>%d</NbOfNtries><Sum>%s", "994121.82", "%s").Replace(s[:first] + s[last:])
+	var xml strings.Builder
+	var debits int64
+	for i, e := range entries {
+		debits -= e.fen
+		fmt.Fprintf(&xml, `<Ntry><NtryRef>%d</NtryRef><Amt Ccy="CNY">%s</Amt><CdtDbtInd>DBIT</CdtDbtInd><Sts>BOOK</Sts><BookgDt><Dt>2026-09-16</Dt></BookgDt><ValDt><Dt>2026-09-16</Dt></ValDt><AcctSvcrRef>%s</AcctSvcrRef><BkTxCd><Domn><Cd>PMNT</Cd><Fmly><Cd>ICDT</Cd><SubFmlyCd>DMCT</SubFmlyCd></Fmly></Domn></BkTxCd><NtryDtls><TxDtls><Refs><AcctSvcrRef>%s</AcctSvcrRef><EndToEndId>%s</EndToEndId></Refs></TxDtls></NtryDtls></Ntry>`,
+			1+i, yuanText(-e.fen), e.ref, e.ref, e.number)
+	}
+	s = fmt.Sprintf(s, yuanText(100000000-debits), len(entries), yuanText(debits))
+	s = strings.Replace(s, "</Stmt>", xml.String()+"</Stmt>", 1)
+	out := filepath.Join(h.t.TempDir(), "bank_debits.xml")
+	h.must(os.WriteFile(out, []byte(s), 0o600))
+	h.feed(feed.Options{}, out)
+}
+
+// payeeOf is the account of the hospital's own name, usable since two days.
+func (h *house) payeeOf(desk *payout.Payouts) {
+	h.t.Helper()
+	now := h.clock
+	h.clock = now.Add(-48 * time.Hour)
+	payee, err := desk.ProposePayee(h.t.Context(), "api", "payee", treasurer, payout.Payee{Hospital: "H1", UseFor: "HOSPITAL", Account: "H1-OWN",
+		Name: "海天示范医院", Bank: "工商银行", CNAPS: "102100099996"})
+	h.must(err)
+	_, err = desk.ApprovePayee(h.t.Context(), head, payee.ID, "000000")
+	h.must(err)
+	h.clock = now
+}
+
+// TestADecisionIsPaidByTheBank: the platform bears what HIS booked without a payment
+// (E08a), pays it out of its own account (E08b), and its statement proves it (J34).
+func TestADecisionIsPaidByTheBank(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	text, err := os.ReadFile(filepath.Join(sampleDir, "setup.yaml"))
+	h.must(err)
+	path := filepath.Join(t.TempDir(), "setup.yaml")
+	h.must(os.WriteFile(path, []byte(strings.Replace(string(text), "hospitals:\n", "own_bank_accounts: [{account: \"0001\", name: 平台公司, bank: 招商银行}]\nhospitals:\n", 1)), 0o600))
+	h.setup(path)
+	h.tell(sampleDay, "platform", "his", "channel", "his PAY GHOST1 3000 12:00:00")
+	h.run(sampleDay)
+	c := h.caseOf(sampleDay, recon.I2, "GHOST1")
+	if got := h.settle(c.ID, "PLATFORM_BEARS"); got.State != recon.CaseClosed {
+		t.Fatalf("the case is %s", got.State)
+	}
+	desk := h.payouts()
+	h.clock = time.Date(2026, 9, 16, 3, 0, 0, 0, time.UTC)
+	h.payeeOf(desk)
+	p := h.paysOut(desk, payout.Request{Kind: payout.Compensation, Hospital: "H1", Amount: 3000, Subject: c.ID})
+	want := books(map[string]ledger.Money{"6711.H1": 3000, "2208.OWN.0001": -3000})
+	h.expectBalances(want)
+	h.clock = time.Date(2026, 9, 17, 3, 30, 0, 0, time.UTC)
+	h.debits("0001", entry{ref: "OWN1", number: "RENT", fen: -500000}, entry{ref: "OWN2", number: p.Number, fen: -3000})
+	h.run(sampleDay)
+	delete(want, "2208.OWN.0001")
+	want["1002.OWN.0001"] = -3000
+	h.expectBalances(want)
+	h.verify()
+	paid, err := desk.Get(t.Context(), p.Number)
+	h.must(err)
+	if paid.State != payout.Succeeded || paid.DebitRef != "OWN2" {
+		t.Errorf("the payout is %s, proved by %q", paid.State, paid.DebitRef)
+	}
+	h.idle(sampleDay)
+}
+
+// TestTheBankPaysWhatTheChannelClosed: the channel closes a refund, so that F6 is a
+// case and the debt rests in 2205; the hospital pays the patient by its bank (J39),
+// the statement proves it (J34), and the day run again has nothing open.
+func TestTheBankPaysWhatTheChannelClosed(t *testing.T) {
+	t.Parallel()
+	h := newLivedHouse(t)
+	p := h.paid(5000)
+	h.acks(p, 5000)
+	r := h.gives(p, closed)
+	h.at(nextDay, 10, 0)
+	h.tell(sampleDay, "platform", "his", "channel", his(p.OrderNo, 5000), bill(p.OrderNo), hisBack(p.OrderNo, r.RefundNo))
+	h.run(sampleDay)
+	c := h.caseOf(sampleDay, recon.F6, p.OrderNo)
+	desk := h.payouts()
+	out := h.paysOut(desk, payout.Request{Kind: payout.ReroutedRefund, Hospital: "H1", Amount: 5000, Subject: r.RefundNo, Channel: "WECHAT", MerchantNo: "1900000109",
+		Purpose: "非原路退款", Patient: &payout.Patient{Account: "6222020000000001", Name: "钱病人", Bank: "工商银行", CNAPS: "102100099996", Reason: "卡已注销", Proof: "scan-17"}})
+	want := books(map[string]ledger.Money{wx1122: 5000, wx2206: -30, subsidy: 30, "2208.HOSP." + sampleAccount: -5000})
+	h.expectBalances(want)
+	if got := codes(h.run(sampleDay)); got != "" {
+		t.Errorf("the day lists %q once the bank pays", got)
+	}
+	h.verify()
+	h.at(nextDay.Add(1), 11, 30)
+	h.debits(sampleAccount, entry{ref: "HOSP1", number: out.Number, fen: -5000})
+	h.run(sampleDay)
+	delete(want, "2208.HOSP."+sampleAccount)
+	want["1002.HOSP."+sampleAccount] = -5000
+	h.expectBalances(want)
+	h.verify()
+	file, err := h.engine.CaseFile(t.Context(), c.ID)
+	h.must(err)
+	if file.State != recon.CaseAutoClosed || len(file.Suspense) != 0 {
+		t.Errorf("the case is %s and carries %v", file.State, file.Suspense)
+	}
+	h.idle(sampleDay)
 }

@@ -105,7 +105,7 @@ var ErrRecord = errors.New("record cannot be stored")
 
 func (s Slice) check() error {
 	switch {
-	case s.Hospital == "":
+	case s.Hospital == "" && s.Source != SourceStatement: // the platform has accounts of its own
 		return fmt.Errorf("%w: slice names no hospital", ErrRecord)
 	case s.Day < 20000101 || s.Day > 29991231 || ledger.DayOf(s.Day.Start()) != s.Day:
 		return fmt.Errorf("%w: day %d is no date", ErrRecord, s.Day)

@@ -150,7 +150,7 @@ func (p *Producer) expect(what fileSort, o Options) (channels.Expect, error) {
 		Aliases: map[string]string{},
 	}
 	for _, owner := range p.owners {
-		if owner.Channel != what.channel {
+		if owner.Channel != what.channel || what.channel == "" {
 			continue
 		}
 		if o.MerchantNo != "" && o.MerchantNo != owner.MerchantNo && !slices.Contains(owner.Aliases, o.MerchantNo) {
