@@ -10,6 +10,7 @@ const { clock } = require('./clock.js');
 const { listen } = require('./notices.js');
 const { alipay } = require('./alipay.js');
 const { wechatV2 } = require('./wechat2.js');
+const { wechatV3 } = require('./wechat3.js');
 
 const [keys, text] = process.argv.slice(2);
 const at = JSON.parse(text);
@@ -29,7 +30,7 @@ async function main() {
   const notices = await listen();
   const world = { at, key, admin, assert, notices, day: '2026-09-15' };
   const runs = [];
-  for (const run of [alipay, wechatV2]) runs.push(await run(world));
+  for (const run of [alipay, wechatV2, wechatV3]) runs.push(await run(world));
   await clock(admin, new Date(noon.getTime() + 22 * 3600 * 1000)); // 10:00 of the next day
   for (const run of runs) await run.bills();
   notices.close();
