@@ -198,8 +198,15 @@ const (
 
 func dayOf(at int64) ledger.Day { return ledger.DayOf(time.Unix(at, 0)) }
 
-// comingBack is when a transfer that succeeded at a time is returned.
-func comingBack(at int64) int64 { return dayOf(at).Add(1).Start().Unix() + returnSecond }
+// comingBack is when a transfer that succeeded at a time is returned: on the next
+// day on which banks clear; public holidays are not modelled.
+func comingBack(at int64) int64 {
+	day := dayOf(at).Add(1)
+	for day.Start().Weekday() == time.Saturday || day.Start().Weekday() == time.Sunday {
+		day = day.Add(1)
+	}
+	return day.Start().Unix() + returnSecond
+}
 
 func arrival(day ledger.Day) int64 { return day.Start().Unix() + arrivalSecond }
 
