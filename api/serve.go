@@ -121,6 +121,7 @@ func (s *Server) doors() http.Handler {
 func (s *Server) schedule() []jobs.Job {
 	all := []jobs.Job{
 		{Name: "fetch-his", Cron: "*/10 1-23 * * *", Run: s.fetchHIS},
+		{Name: "fetch-statements", Cron: "*/10 8-23 * * *", Run: s.fetchStatements},
 		{Name: "fetch-bills", Cron: "*/5 10-23 * * *", Run: s.fetchBills},
 		{Name: "recon", Cron: "30 11 * * *", Run: s.reconcileDue},
 		{Name: "recon.late", Cron: "*/10 12-23 * * *", Run: s.reconcileDue},
