@@ -149,17 +149,10 @@ func (s *Server) serveAlipay(w http.ResponseWriter, in *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	switch f.Do {
-	case FaultDelay:
-		select {
-		case <-time.After(time.Duration(f.Millis) * time.Millisecond):
-		case <-in.Context().Done():
-		}
-	case FaultDrop:
-		panic(http.ErrAbortHandler)
-	case FaultHTTP500:
-		http.Error(w, "<html>502 Bad Gateway</html>", http.StatusBadGateway)
+	if strike(w, in, f) {
 		return
+	}
+	switch f.Do {
 	case FaultGarbage:
 		_, _ = io.WriteString(w, `{"`+alipay.NodeName(r.method)+`":{"code":"100`) // a client that went away is no fault of ours
 		return

@@ -382,6 +382,35 @@ func (w *aliWorld) aliDay(day ledger.Day) map[string]ledger.Money {
 	return paid
 }
 
+func TestTheBooksOfAlipayAreWholeAfterAKill(t *testing.T) {
+	w := startAlipay(t, nil, nil)
+	ctx := context.Background()
+	back := func(order string) channels.RefundRequest {
+		return channels.RefundRequest{OrderNo: order, RefundNo: "R1", Total: 500, Amount: 200}
+	}
+	w.ask(channels.WayCode, "K1", 500)
+	w.ask(channels.WayCode, "K2", 500)
+	code := w.ask(channels.WayQR, "K3", 500).Prepay.Code
+	w.is("refund", refundWord(w.c.Refund(ctx, back("K1"))), "SUCCEEDED")
+	w.admin("POST", "/faults", `{"do":"DROP","commit":true,"api":"refund"}`, nil)
+	w.is("its answer is lost", refundWord(w.c.Refund(ctx, back("K2"))), "UNKNOWN NETWORK")
+	first := w.s // left as a kill leaves it
+	w.open()
+	w.c = w.client(nil)
+	for _, no := range []string{"K1", "K2"} {
+		w.is(no, refundWord(w.c.QueryRefund(ctx, back(no))), "SUCCEEDED")
+	}
+	w.payer(map[string]string{"code": code})
+	w.is("a code from before", w.state("K3"), "SUCCEEDED")
+	var sums live.Sums
+	if w.admin("GET", "/books?merchant="+aliNo+"&day=2026-09-15", "", &sums); sums.PayFen != 1500 || sums.RefundFen != 400 {
+		t.Errorf("books %+v", sums)
+	}
+	if err := first.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestANoticeOfAlipayIsSentUntilItSaysSuccess(t *testing.T) { // D.6
 	heard := make(chan []byte, 100)
 	var calls atomic.Int32
