@@ -166,7 +166,7 @@ func TestAPayoutIsAskedForByOneAndApprovedByAnotherOverTheAPI(t *testing.T) {
 		t.Fatal(approved, err)
 	}
 	list, err := h.maker.ListPayouts(ctx, &payoutv1.ListPayoutsRequest{Hospital: "H2", State: "APPROVED"})
-	if err != nil || len(list.GetPayouts()) != 1 {
+	if err != nil || len(list.GetPayouts()) != 1 || list.GetCount() != 1 || list.GetSumFen() != 30000 || list.GetSumCapital() != "叁佰元整" {
 		t.Errorf("%v, %v", list, err)
 	}
 	refused, err := h.checker.RefusePayout(ctx, &payoutv1.RefusePayoutRequest{Number: asked.GetNumber(), Reason: "医院来电更改账号"})

@@ -144,7 +144,8 @@ func (p payoutService) ListPayouts(ctx context.Context, r *payoutv1.ListPayoutsR
 	if err != nil {
 		return nil, err
 	}
-	return &payoutv1.ListPayoutsResponse{Payouts: payoutMessages(list)}, nil
+	t := payout.TotalsOf(list)
+	return &payoutv1.ListPayoutsResponse{Payouts: payoutMessages(list), Count: int32(t.Count), SumFen: int64(t.Sum), SumCapital: t.Capital}, nil
 }
 
 // ListSubsidies implements the call.

@@ -54,6 +54,7 @@ const (
 	RefundRead    Action = "refund.read"
 	RefundDecide  Action = "refund.decide" // the second person, who was not the maker
 	PayoutRead    Action = "payout.read"
+	PayoutQuery   Action = "payout.query" // asks the bank; it moves nothing
 	PayoutRequest Action = "payout.request"
 	PayoutApprove Action = "payout.approve"
 	PayoutRefuse  Action = "payout.refuse" // a checker says no, or the maker takes it back
@@ -71,12 +72,12 @@ var decisions = []Action{CaseApprove, CaseReject, PayoutApprove, PayoutRefuse, P
 // allowed is the whole of what anybody may do: what is not here is denied.
 var allowed = map[Role][]Action{
 	Accountant:  {RefundRead, PayoutRead, CaseRead, CaseNote, CaseAssign, CasePropose, ReconRun, AuditRead, JobRead, DailyRead, APIRead},
-	FinanceHead: {RefundRead, RefundDecide, PayoutRead, PayoutApprove, PayoutRefuse, PayoutPause, PayoutResume, PayeeApprove, CaseRead, CaseNote, CaseApprove, CaseReject, AuditRead, JobRead, DailyRead, APIRead},
+	FinanceHead: {RefundRead, RefundDecide, PayoutRead, PayoutQuery, PayoutApprove, PayoutRefuse, PayoutPause, PayoutResume, PayeeApprove, CaseRead, CaseNote, CaseApprove, CaseReject, AuditRead, JobRead, DailyRead, APIRead},
 	Cashier:     {CaseRead, CaseNote, CashWrite, APIRead},
-	Treasurer:   {PayoutRead, PayoutRequest, PayoutRefuse, PayoutPause, PayoutResume, CaseRead, APIRead},
+	Treasurer:   {PayoutRead, PayoutQuery, PayoutRequest, PayoutRefuse, PayoutPause, PayoutResume, CaseRead, APIRead},
 	Insurance:   {CaseRead, CaseNote, APIRead},
 	IT:          {CaseRead, CaseNote, FeedWrite, JobRead, JobManage, APIRead},
-	Operator:    {PayoutRead, PayoutPause, PayeePropose, CaseRead, CaseNote, FeedWrite, ImportWrite, ReconRun, SetupWrite, JobRead, JobManage, DailyRead, APIRead},
+	Operator:    {PayoutRead, PayoutQuery, PayoutPause, PayeePropose, CaseRead, CaseNote, FeedWrite, ImportWrite, ReconRun, SetupWrite, JobRead, JobManage, DailyRead, APIRead},
 	Supplier:    {},
 	Auditor:     {RefundRead, PayoutRead, CaseRead, AuditRead, JobRead, DailyRead, APIRead},
 	Admin:       {KeyNew, APIRead},

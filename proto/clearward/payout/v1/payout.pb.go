@@ -650,8 +650,13 @@ func (x *ListPayoutsRequest) GetState() string {
 }
 
 type ListPayoutsResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Payouts       []*Payout              `protobuf:"bytes,1,rep,name=payouts,proto3" json:"payouts,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Payouts []*Payout              `protobuf:"bytes,1,rep,name=payouts,proto3" json:"payouts,omitempty"`
+	// The control totals of all that is listed, which an approval reads back.
+	Count  int32 `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	SumFen int64 `protobuf:"varint,3,opt,name=sum_fen,json=sumFen,proto3" json:"sum_fen,omitempty"`
+	// The sum as it stands on a voucher (大写金额).
+	SumCapital    string `protobuf:"bytes,4,opt,name=sum_capital,json=sumCapital,proto3" json:"sum_capital,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -693,6 +698,300 @@ func (x *ListPayoutsResponse) GetPayouts() []*Payout {
 	return nil
 }
 
+func (x *ListPayoutsResponse) GetCount() int32 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *ListPayoutsResponse) GetSumFen() int64 {
+	if x != nil {
+		return x.SumFen
+	}
+	return 0
+}
+
+func (x *ListPayoutsResponse) GetSumCapital() string {
+	if x != nil {
+		return x.SumCapital
+	}
+	return ""
+}
+
+type QueryPayoutRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        string                 `protobuf:"bytes,1,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueryPayoutRequest) Reset() {
+	*x = QueryPayoutRequest{}
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueryPayoutRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueryPayoutRequest) ProtoMessage() {}
+
+func (x *QueryPayoutRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueryPayoutRequest.ProtoReflect.Descriptor instead.
+func (*QueryPayoutRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *QueryPayoutRequest) GetNumber() string {
+	if x != nil {
+		return x.Number
+	}
+	return ""
+}
+
+type QueryPayoutResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Payout        *Payout                `protobuf:"bytes,1,opt,name=payout,proto3" json:"payout,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueryPayoutResponse) Reset() {
+	*x = QueryPayoutResponse{}
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueryPayoutResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueryPayoutResponse) ProtoMessage() {}
+
+func (x *QueryPayoutResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueryPayoutResponse.ProtoReflect.Descriptor instead.
+func (*QueryPayoutResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *QueryPayoutResponse) GetPayout() *Payout {
+	if x != nil {
+		return x.Payout
+	}
+	return nil
+}
+
+type GetReceiptRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        string                 `protobuf:"bytes,1,opt,name=number,proto3" json:"number,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetReceiptRequest) Reset() {
+	*x = GetReceiptRequest{}
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetReceiptRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetReceiptRequest) ProtoMessage() {}
+
+func (x *GetReceiptRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetReceiptRequest.ProtoReflect.Descriptor instead.
+func (*GetReceiptRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GetReceiptRequest) GetNumber() string {
+	if x != nil {
+		return x.Number
+	}
+	return ""
+}
+
+type GetReceiptResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// By which the bank's site shows that it is genuine (验证码).
+	CheckCode     string `protobuf:"bytes,2,opt,name=check_code,json=checkCode,proto3" json:"check_code,omitempty"`
+	Content       []byte `protobuf:"bytes,3,opt,name=content,proto3" json:"content,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetReceiptResponse) Reset() {
+	*x = GetReceiptResponse{}
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetReceiptResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetReceiptResponse) ProtoMessage() {}
+
+func (x *GetReceiptResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetReceiptResponse.ProtoReflect.Descriptor instead.
+func (*GetReceiptResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GetReceiptResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *GetReceiptResponse) GetCheckCode() string {
+	if x != nil {
+		return x.CheckCode
+	}
+	return ""
+}
+
+func (x *GetReceiptResponse) GetContent() []byte {
+	if x != nil {
+		return x.Content
+	}
+	return nil
+}
+
+type ListMissingReceiptsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListMissingReceiptsRequest) Reset() {
+	*x = ListMissingReceiptsRequest{}
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMissingReceiptsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMissingReceiptsRequest) ProtoMessage() {}
+
+func (x *ListMissingReceiptsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMissingReceiptsRequest.ProtoReflect.Descriptor instead.
+func (*ListMissingReceiptsRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{12}
+}
+
+type ListMissingReceiptsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Payouts       []*Payout              `protobuf:"bytes,1,rep,name=payouts,proto3" json:"payouts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListMissingReceiptsResponse) Reset() {
+	*x = ListMissingReceiptsResponse{}
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListMissingReceiptsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListMissingReceiptsResponse) ProtoMessage() {}
+
+func (x *ListMissingReceiptsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListMissingReceiptsResponse.ProtoReflect.Descriptor instead.
+func (*ListMissingReceiptsResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *ListMissingReceiptsResponse) GetPayouts() []*Payout {
+	if x != nil {
+		return x.Payouts
+	}
+	return nil
+}
+
 type ListSubsidiesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hospital      string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
@@ -702,7 +1001,7 @@ type ListSubsidiesRequest struct {
 
 func (x *ListSubsidiesRequest) Reset() {
 	*x = ListSubsidiesRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[8]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -714,7 +1013,7 @@ func (x *ListSubsidiesRequest) String() string {
 func (*ListSubsidiesRequest) ProtoMessage() {}
 
 func (x *ListSubsidiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[8]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -727,7 +1026,7 @@ func (x *ListSubsidiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubsidiesRequest.ProtoReflect.Descriptor instead.
 func (*ListSubsidiesRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{8}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListSubsidiesRequest) GetHospital() string {
@@ -746,7 +1045,7 @@ type ListSubsidiesResponse struct {
 
 func (x *ListSubsidiesResponse) Reset() {
 	*x = ListSubsidiesResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[9]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -758,7 +1057,7 @@ func (x *ListSubsidiesResponse) String() string {
 func (*ListSubsidiesResponse) ProtoMessage() {}
 
 func (x *ListSubsidiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[9]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -771,7 +1070,7 @@ func (x *ListSubsidiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubsidiesResponse.ProtoReflect.Descriptor instead.
 func (*ListSubsidiesResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{9}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListSubsidiesResponse) GetSubsidies() []*Subsidy {
@@ -792,7 +1091,7 @@ type Subsidy struct {
 
 func (x *Subsidy) Reset() {
 	*x = Subsidy{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[10]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -804,7 +1103,7 @@ func (x *Subsidy) String() string {
 func (*Subsidy) ProtoMessage() {}
 
 func (x *Subsidy) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[10]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -817,7 +1116,7 @@ func (x *Subsidy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subsidy.ProtoReflect.Descriptor instead.
 func (*Subsidy) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{10}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Subsidy) GetSettlement() string {
@@ -847,7 +1146,7 @@ type ApprovePayoutsRequest struct {
 
 func (x *ApprovePayoutsRequest) Reset() {
 	*x = ApprovePayoutsRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[11]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -859,7 +1158,7 @@ func (x *ApprovePayoutsRequest) String() string {
 func (*ApprovePayoutsRequest) ProtoMessage() {}
 
 func (x *ApprovePayoutsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[11]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -872,7 +1171,7 @@ func (x *ApprovePayoutsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePayoutsRequest.ProtoReflect.Descriptor instead.
 func (*ApprovePayoutsRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{11}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ApprovePayoutsRequest) GetItems() []*ReadBack {
@@ -913,7 +1212,7 @@ type ReadBack struct {
 
 func (x *ReadBack) Reset() {
 	*x = ReadBack{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[12]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +1224,7 @@ func (x *ReadBack) String() string {
 func (*ReadBack) ProtoMessage() {}
 
 func (x *ReadBack) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[12]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +1237,7 @@ func (x *ReadBack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadBack.ProtoReflect.Descriptor instead.
 func (*ReadBack) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{12}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReadBack) GetNumber() string {
@@ -964,7 +1263,7 @@ type ApprovePayoutsResponse struct {
 
 func (x *ApprovePayoutsResponse) Reset() {
 	*x = ApprovePayoutsResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[13]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -976,7 +1275,7 @@ func (x *ApprovePayoutsResponse) String() string {
 func (*ApprovePayoutsResponse) ProtoMessage() {}
 
 func (x *ApprovePayoutsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[13]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -989,7 +1288,7 @@ func (x *ApprovePayoutsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePayoutsResponse.ProtoReflect.Descriptor instead.
 func (*ApprovePayoutsResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{13}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ApprovePayoutsResponse) GetPayouts() []*Payout {
@@ -1009,7 +1308,7 @@ type RefusePayoutRequest struct {
 
 func (x *RefusePayoutRequest) Reset() {
 	*x = RefusePayoutRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[14]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1021,7 +1320,7 @@ func (x *RefusePayoutRequest) String() string {
 func (*RefusePayoutRequest) ProtoMessage() {}
 
 func (x *RefusePayoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[14]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1034,7 +1333,7 @@ func (x *RefusePayoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusePayoutRequest.ProtoReflect.Descriptor instead.
 func (*RefusePayoutRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{14}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RefusePayoutRequest) GetNumber() string {
@@ -1060,7 +1359,7 @@ type RefusePayoutResponse struct {
 
 func (x *RefusePayoutResponse) Reset() {
 	*x = RefusePayoutResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[15]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1072,7 +1371,7 @@ func (x *RefusePayoutResponse) String() string {
 func (*RefusePayoutResponse) ProtoMessage() {}
 
 func (x *RefusePayoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[15]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1085,7 +1384,7 @@ func (x *RefusePayoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusePayoutResponse.ProtoReflect.Descriptor instead.
 func (*RefusePayoutResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{15}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RefusePayoutResponse) GetPayout() *Payout {
@@ -1108,7 +1407,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[16]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1419,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[16]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1432,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{16}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Pause) GetPausedBy() string {
@@ -1173,7 +1472,7 @@ type PausePayoutsRequest struct {
 
 func (x *PausePayoutsRequest) Reset() {
 	*x = PausePayoutsRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[17]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1484,7 @@ func (x *PausePayoutsRequest) String() string {
 func (*PausePayoutsRequest) ProtoMessage() {}
 
 func (x *PausePayoutsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[17]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1497,7 @@ func (x *PausePayoutsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PausePayoutsRequest.ProtoReflect.Descriptor instead.
 func (*PausePayoutsRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{17}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PausePayoutsRequest) GetReason() string {
@@ -1217,7 +1516,7 @@ type PausePayoutsResponse struct {
 
 func (x *PausePayoutsResponse) Reset() {
 	*x = PausePayoutsResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[18]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1229,7 +1528,7 @@ func (x *PausePayoutsResponse) String() string {
 func (*PausePayoutsResponse) ProtoMessage() {}
 
 func (x *PausePayoutsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[18]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1242,7 +1541,7 @@ func (x *PausePayoutsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PausePayoutsResponse.ProtoReflect.Descriptor instead.
 func (*PausePayoutsResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{18}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PausePayoutsResponse) GetPause() *Pause {
@@ -1260,7 +1559,7 @@ type ResumePayoutsRequest struct {
 
 func (x *ResumePayoutsRequest) Reset() {
 	*x = ResumePayoutsRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[19]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1272,7 +1571,7 @@ func (x *ResumePayoutsRequest) String() string {
 func (*ResumePayoutsRequest) ProtoMessage() {}
 
 func (x *ResumePayoutsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[19]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1285,7 +1584,7 @@ func (x *ResumePayoutsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumePayoutsRequest.ProtoReflect.Descriptor instead.
 func (*ResumePayoutsRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{19}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{25}
 }
 
 type ResumePayoutsResponse struct {
@@ -1298,7 +1597,7 @@ type ResumePayoutsResponse struct {
 
 func (x *ResumePayoutsResponse) Reset() {
 	*x = ResumePayoutsResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[20]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1310,7 +1609,7 @@ func (x *ResumePayoutsResponse) String() string {
 func (*ResumePayoutsResponse) ProtoMessage() {}
 
 func (x *ResumePayoutsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[20]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1323,7 +1622,7 @@ func (x *ResumePayoutsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumePayoutsResponse.ProtoReflect.Descriptor instead.
 func (*ResumePayoutsResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{20}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ResumePayoutsResponse) GetPause() *Pause {
@@ -1357,7 +1656,7 @@ type Payee struct {
 
 func (x *Payee) Reset() {
 	*x = Payee{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[21]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1369,7 +1668,7 @@ func (x *Payee) String() string {
 func (*Payee) ProtoMessage() {}
 
 func (x *Payee) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[21]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1382,7 +1681,7 @@ func (x *Payee) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Payee.ProtoReflect.Descriptor instead.
 func (*Payee) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{21}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Payee) GetId() string {
@@ -1494,7 +1793,7 @@ type ProposePayeeRequest struct {
 
 func (x *ProposePayeeRequest) Reset() {
 	*x = ProposePayeeRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[22]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1805,7 @@ func (x *ProposePayeeRequest) String() string {
 func (*ProposePayeeRequest) ProtoMessage() {}
 
 func (x *ProposePayeeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[22]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1818,7 @@ func (x *ProposePayeeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposePayeeRequest.ProtoReflect.Descriptor instead.
 func (*ProposePayeeRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{22}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ProposePayeeRequest) GetIdempotencyKey() string {
@@ -1587,7 +1886,7 @@ type ProposePayeeResponse struct {
 
 func (x *ProposePayeeResponse) Reset() {
 	*x = ProposePayeeResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[23]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1599,7 +1898,7 @@ func (x *ProposePayeeResponse) String() string {
 func (*ProposePayeeResponse) ProtoMessage() {}
 
 func (x *ProposePayeeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[23]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1612,7 +1911,7 @@ func (x *ProposePayeeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposePayeeResponse.ProtoReflect.Descriptor instead.
 func (*ProposePayeeResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{23}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ProposePayeeResponse) GetPayee() *Payee {
@@ -1631,7 +1930,7 @@ type ListPayeesRequest struct {
 
 func (x *ListPayeesRequest) Reset() {
 	*x = ListPayeesRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[24]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1643,7 +1942,7 @@ func (x *ListPayeesRequest) String() string {
 func (*ListPayeesRequest) ProtoMessage() {}
 
 func (x *ListPayeesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[24]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1656,7 +1955,7 @@ func (x *ListPayeesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPayeesRequest.ProtoReflect.Descriptor instead.
 func (*ListPayeesRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{24}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListPayeesRequest) GetHospital() string {
@@ -1675,7 +1974,7 @@ type ListPayeesResponse struct {
 
 func (x *ListPayeesResponse) Reset() {
 	*x = ListPayeesResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[25]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1687,7 +1986,7 @@ func (x *ListPayeesResponse) String() string {
 func (*ListPayeesResponse) ProtoMessage() {}
 
 func (x *ListPayeesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[25]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1700,7 +1999,7 @@ func (x *ListPayeesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPayeesResponse.ProtoReflect.Descriptor instead.
 func (*ListPayeesResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{25}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListPayeesResponse) GetPayees() []*Payee {
@@ -1721,7 +2020,7 @@ type ApprovePayeeRequest struct {
 
 func (x *ApprovePayeeRequest) Reset() {
 	*x = ApprovePayeeRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[26]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1733,7 +2032,7 @@ func (x *ApprovePayeeRequest) String() string {
 func (*ApprovePayeeRequest) ProtoMessage() {}
 
 func (x *ApprovePayeeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[26]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1746,7 +2045,7 @@ func (x *ApprovePayeeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePayeeRequest.ProtoReflect.Descriptor instead.
 func (*ApprovePayeeRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{26}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ApprovePayeeRequest) GetId() string {
@@ -1772,7 +2071,7 @@ type ApprovePayeeResponse struct {
 
 func (x *ApprovePayeeResponse) Reset() {
 	*x = ApprovePayeeResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[27]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1784,7 +2083,7 @@ func (x *ApprovePayeeResponse) String() string {
 func (*ApprovePayeeResponse) ProtoMessage() {}
 
 func (x *ApprovePayeeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[27]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1797,7 +2096,7 @@ func (x *ApprovePayeeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePayeeResponse.ProtoReflect.Descriptor instead.
 func (*ApprovePayeeResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{27}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ApprovePayeeResponse) GetPayee() *Payee {
@@ -1817,7 +2116,7 @@ type RefusePayeeRequest struct {
 
 func (x *RefusePayeeRequest) Reset() {
 	*x = RefusePayeeRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[28]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1829,7 +2128,7 @@ func (x *RefusePayeeRequest) String() string {
 func (*RefusePayeeRequest) ProtoMessage() {}
 
 func (x *RefusePayeeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[28]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1842,7 +2141,7 @@ func (x *RefusePayeeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusePayeeRequest.ProtoReflect.Descriptor instead.
 func (*RefusePayeeRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{28}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RefusePayeeRequest) GetId() string {
@@ -1868,7 +2167,7 @@ type RefusePayeeResponse struct {
 
 func (x *RefusePayeeResponse) Reset() {
 	*x = RefusePayeeResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[29]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1880,7 +2179,7 @@ func (x *RefusePayeeResponse) String() string {
 func (*RefusePayeeResponse) ProtoMessage() {}
 
 func (x *RefusePayeeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[29]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1893,7 +2192,7 @@ func (x *RefusePayeeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusePayeeResponse.ProtoReflect.Descriptor instead.
 func (*RefusePayeeResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{29}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RefusePayeeResponse) GetPayee() *Payee {
@@ -1963,8 +2262,26 @@ const file_clearward_payout_v1_payout_proto_rawDesc = "" +
 	"\x06payout\x18\x01 \x01(\v2\x1b.clearward.payout.v1.PayoutR\x06payout\"F\n" +
 	"\x12ListPayoutsRequest\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x14\n" +
-	"\x05state\x18\x02 \x01(\tR\x05state\"L\n" +
+	"\x05state\x18\x02 \x01(\tR\x05state\"\x9c\x01\n" +
 	"\x13ListPayoutsResponse\x125\n" +
+	"\apayouts\x18\x01 \x03(\v2\x1b.clearward.payout.v1.PayoutR\apayouts\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x05R\x05count\x12\x17\n" +
+	"\asum_fen\x18\x03 \x01(\x03R\x06sumFen\x12\x1f\n" +
+	"\vsum_capital\x18\x04 \x01(\tR\n" +
+	"sumCapital\",\n" +
+	"\x12QueryPayoutRequest\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\tR\x06number\"J\n" +
+	"\x13QueryPayoutResponse\x123\n" +
+	"\x06payout\x18\x01 \x01(\v2\x1b.clearward.payout.v1.PayoutR\x06payout\"+\n" +
+	"\x11GetReceiptRequest\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\tR\x06number\"a\n" +
+	"\x12GetReceiptResponse\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
+	"\n" +
+	"check_code\x18\x02 \x01(\tR\tcheckCode\x12\x18\n" +
+	"\acontent\x18\x03 \x01(\fR\acontent\"\x1c\n" +
+	"\x1aListMissingReceiptsRequest\"T\n" +
+	"\x1bListMissingReceiptsResponse\x125\n" +
 	"\apayouts\x18\x01 \x03(\v2\x1b.clearward.payout.v1.PayoutR\apayouts\"2\n" +
 	"\x14ListSubsidiesRequest\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\"S\n" +
@@ -2043,11 +2360,15 @@ const file_clearward_payout_v1_payout_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"G\n" +
 	"\x13RefusePayeeResponse\x120\n" +
-	"\x05payee\x18\x01 \x01(\v2\x1a.clearward.payout.v1.PayeeR\x05payee2\xd9\t\n" +
+	"\x05payee\x18\x01 \x01(\v2\x1a.clearward.payout.v1.PayeeR\x05payee2\x9e\f\n" +
 	"\rPayoutService\x12f\n" +
 	"\rRequestPayout\x12).clearward.payout.v1.RequestPayoutRequest\x1a*.clearward.payout.v1.RequestPayoutResponse\x12_\n" +
 	"\tGetPayout\x12%.clearward.payout.v1.GetPayoutRequest\x1a&.clearward.payout.v1.GetPayoutResponse\"\x03\x90\x02\x01\x12e\n" +
-	"\vListPayouts\x12'.clearward.payout.v1.ListPayoutsRequest\x1a(.clearward.payout.v1.ListPayoutsResponse\"\x03\x90\x02\x01\x12k\n" +
+	"\vListPayouts\x12'.clearward.payout.v1.ListPayoutsRequest\x1a(.clearward.payout.v1.ListPayoutsResponse\"\x03\x90\x02\x01\x12`\n" +
+	"\vQueryPayout\x12'.clearward.payout.v1.QueryPayoutRequest\x1a(.clearward.payout.v1.QueryPayoutResponse\x12b\n" +
+	"\n" +
+	"GetReceipt\x12&.clearward.payout.v1.GetReceiptRequest\x1a'.clearward.payout.v1.GetReceiptResponse\"\x03\x90\x02\x01\x12}\n" +
+	"\x13ListMissingReceipts\x12/.clearward.payout.v1.ListMissingReceiptsRequest\x1a0.clearward.payout.v1.ListMissingReceiptsResponse\"\x03\x90\x02\x01\x12k\n" +
 	"\rListSubsidies\x12).clearward.payout.v1.ListSubsidiesRequest\x1a*.clearward.payout.v1.ListSubsidiesResponse\"\x03\x90\x02\x01\x12i\n" +
 	"\x0eApprovePayouts\x12*.clearward.payout.v1.ApprovePayoutsRequest\x1a+.clearward.payout.v1.ApprovePayoutsResponse\x12c\n" +
 	"\fRefusePayout\x12(.clearward.payout.v1.RefusePayoutRequest\x1a).clearward.payout.v1.RefusePayoutResponse\x12c\n" +
@@ -2071,87 +2392,101 @@ func file_clearward_payout_v1_payout_proto_rawDescGZIP() []byte {
 	return file_clearward_payout_v1_payout_proto_rawDescData
 }
 
-var file_clearward_payout_v1_payout_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_clearward_payout_v1_payout_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_clearward_payout_v1_payout_proto_goTypes = []any{
-	(*Payout)(nil),                 // 0: clearward.payout.v1.Payout
-	(*RequestPayoutRequest)(nil),   // 1: clearward.payout.v1.RequestPayoutRequest
-	(*Patient)(nil),                // 2: clearward.payout.v1.Patient
-	(*RequestPayoutResponse)(nil),  // 3: clearward.payout.v1.RequestPayoutResponse
-	(*GetPayoutRequest)(nil),       // 4: clearward.payout.v1.GetPayoutRequest
-	(*GetPayoutResponse)(nil),      // 5: clearward.payout.v1.GetPayoutResponse
-	(*ListPayoutsRequest)(nil),     // 6: clearward.payout.v1.ListPayoutsRequest
-	(*ListPayoutsResponse)(nil),    // 7: clearward.payout.v1.ListPayoutsResponse
-	(*ListSubsidiesRequest)(nil),   // 8: clearward.payout.v1.ListSubsidiesRequest
-	(*ListSubsidiesResponse)(nil),  // 9: clearward.payout.v1.ListSubsidiesResponse
-	(*Subsidy)(nil),                // 10: clearward.payout.v1.Subsidy
-	(*ApprovePayoutsRequest)(nil),  // 11: clearward.payout.v1.ApprovePayoutsRequest
-	(*ReadBack)(nil),               // 12: clearward.payout.v1.ReadBack
-	(*ApprovePayoutsResponse)(nil), // 13: clearward.payout.v1.ApprovePayoutsResponse
-	(*RefusePayoutRequest)(nil),    // 14: clearward.payout.v1.RefusePayoutRequest
-	(*RefusePayoutResponse)(nil),   // 15: clearward.payout.v1.RefusePayoutResponse
-	(*Pause)(nil),                  // 16: clearward.payout.v1.Pause
-	(*PausePayoutsRequest)(nil),    // 17: clearward.payout.v1.PausePayoutsRequest
-	(*PausePayoutsResponse)(nil),   // 18: clearward.payout.v1.PausePayoutsResponse
-	(*ResumePayoutsRequest)(nil),   // 19: clearward.payout.v1.ResumePayoutsRequest
-	(*ResumePayoutsResponse)(nil),  // 20: clearward.payout.v1.ResumePayoutsResponse
-	(*Payee)(nil),                  // 21: clearward.payout.v1.Payee
-	(*ProposePayeeRequest)(nil),    // 22: clearward.payout.v1.ProposePayeeRequest
-	(*ProposePayeeResponse)(nil),   // 23: clearward.payout.v1.ProposePayeeResponse
-	(*ListPayeesRequest)(nil),      // 24: clearward.payout.v1.ListPayeesRequest
-	(*ListPayeesResponse)(nil),     // 25: clearward.payout.v1.ListPayeesResponse
-	(*ApprovePayeeRequest)(nil),    // 26: clearward.payout.v1.ApprovePayeeRequest
-	(*ApprovePayeeResponse)(nil),   // 27: clearward.payout.v1.ApprovePayeeResponse
-	(*RefusePayeeRequest)(nil),     // 28: clearward.payout.v1.RefusePayeeRequest
-	(*RefusePayeeResponse)(nil),    // 29: clearward.payout.v1.RefusePayeeResponse
-	(*timestamppb.Timestamp)(nil),  // 30: google.protobuf.Timestamp
+	(*Payout)(nil),                      // 0: clearward.payout.v1.Payout
+	(*RequestPayoutRequest)(nil),        // 1: clearward.payout.v1.RequestPayoutRequest
+	(*Patient)(nil),                     // 2: clearward.payout.v1.Patient
+	(*RequestPayoutResponse)(nil),       // 3: clearward.payout.v1.RequestPayoutResponse
+	(*GetPayoutRequest)(nil),            // 4: clearward.payout.v1.GetPayoutRequest
+	(*GetPayoutResponse)(nil),           // 5: clearward.payout.v1.GetPayoutResponse
+	(*ListPayoutsRequest)(nil),          // 6: clearward.payout.v1.ListPayoutsRequest
+	(*ListPayoutsResponse)(nil),         // 7: clearward.payout.v1.ListPayoutsResponse
+	(*QueryPayoutRequest)(nil),          // 8: clearward.payout.v1.QueryPayoutRequest
+	(*QueryPayoutResponse)(nil),         // 9: clearward.payout.v1.QueryPayoutResponse
+	(*GetReceiptRequest)(nil),           // 10: clearward.payout.v1.GetReceiptRequest
+	(*GetReceiptResponse)(nil),          // 11: clearward.payout.v1.GetReceiptResponse
+	(*ListMissingReceiptsRequest)(nil),  // 12: clearward.payout.v1.ListMissingReceiptsRequest
+	(*ListMissingReceiptsResponse)(nil), // 13: clearward.payout.v1.ListMissingReceiptsResponse
+	(*ListSubsidiesRequest)(nil),        // 14: clearward.payout.v1.ListSubsidiesRequest
+	(*ListSubsidiesResponse)(nil),       // 15: clearward.payout.v1.ListSubsidiesResponse
+	(*Subsidy)(nil),                     // 16: clearward.payout.v1.Subsidy
+	(*ApprovePayoutsRequest)(nil),       // 17: clearward.payout.v1.ApprovePayoutsRequest
+	(*ReadBack)(nil),                    // 18: clearward.payout.v1.ReadBack
+	(*ApprovePayoutsResponse)(nil),      // 19: clearward.payout.v1.ApprovePayoutsResponse
+	(*RefusePayoutRequest)(nil),         // 20: clearward.payout.v1.RefusePayoutRequest
+	(*RefusePayoutResponse)(nil),        // 21: clearward.payout.v1.RefusePayoutResponse
+	(*Pause)(nil),                       // 22: clearward.payout.v1.Pause
+	(*PausePayoutsRequest)(nil),         // 23: clearward.payout.v1.PausePayoutsRequest
+	(*PausePayoutsResponse)(nil),        // 24: clearward.payout.v1.PausePayoutsResponse
+	(*ResumePayoutsRequest)(nil),        // 25: clearward.payout.v1.ResumePayoutsRequest
+	(*ResumePayoutsResponse)(nil),       // 26: clearward.payout.v1.ResumePayoutsResponse
+	(*Payee)(nil),                       // 27: clearward.payout.v1.Payee
+	(*ProposePayeeRequest)(nil),         // 28: clearward.payout.v1.ProposePayeeRequest
+	(*ProposePayeeResponse)(nil),        // 29: clearward.payout.v1.ProposePayeeResponse
+	(*ListPayeesRequest)(nil),           // 30: clearward.payout.v1.ListPayeesRequest
+	(*ListPayeesResponse)(nil),          // 31: clearward.payout.v1.ListPayeesResponse
+	(*ApprovePayeeRequest)(nil),         // 32: clearward.payout.v1.ApprovePayeeRequest
+	(*ApprovePayeeResponse)(nil),        // 33: clearward.payout.v1.ApprovePayeeResponse
+	(*RefusePayeeRequest)(nil),          // 34: clearward.payout.v1.RefusePayeeRequest
+	(*RefusePayeeResponse)(nil),         // 35: clearward.payout.v1.RefusePayeeResponse
+	(*timestamppb.Timestamp)(nil),       // 36: google.protobuf.Timestamp
 }
 var file_clearward_payout_v1_payout_proto_depIdxs = []int32{
-	30, // 0: clearward.payout.v1.Payout.state_at:type_name -> google.protobuf.Timestamp
+	36, // 0: clearward.payout.v1.Payout.state_at:type_name -> google.protobuf.Timestamp
 	2,  // 1: clearward.payout.v1.RequestPayoutRequest.patient:type_name -> clearward.payout.v1.Patient
 	0,  // 2: clearward.payout.v1.RequestPayoutResponse.payout:type_name -> clearward.payout.v1.Payout
 	0,  // 3: clearward.payout.v1.GetPayoutResponse.payout:type_name -> clearward.payout.v1.Payout
 	0,  // 4: clearward.payout.v1.ListPayoutsResponse.payouts:type_name -> clearward.payout.v1.Payout
-	10, // 5: clearward.payout.v1.ListSubsidiesResponse.subsidies:type_name -> clearward.payout.v1.Subsidy
-	12, // 6: clearward.payout.v1.ApprovePayoutsRequest.items:type_name -> clearward.payout.v1.ReadBack
-	0,  // 7: clearward.payout.v1.ApprovePayoutsResponse.payouts:type_name -> clearward.payout.v1.Payout
-	0,  // 8: clearward.payout.v1.RefusePayoutResponse.payout:type_name -> clearward.payout.v1.Payout
-	30, // 9: clearward.payout.v1.Pause.paused_at:type_name -> google.protobuf.Timestamp
-	16, // 10: clearward.payout.v1.PausePayoutsResponse.pause:type_name -> clearward.payout.v1.Pause
-	16, // 11: clearward.payout.v1.ResumePayoutsResponse.pause:type_name -> clearward.payout.v1.Pause
-	30, // 12: clearward.payout.v1.Payee.usable_from:type_name -> google.protobuf.Timestamp
-	21, // 13: clearward.payout.v1.ProposePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
-	21, // 14: clearward.payout.v1.ListPayeesResponse.payees:type_name -> clearward.payout.v1.Payee
-	21, // 15: clearward.payout.v1.ApprovePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
-	21, // 16: clearward.payout.v1.RefusePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
-	1,  // 17: clearward.payout.v1.PayoutService.RequestPayout:input_type -> clearward.payout.v1.RequestPayoutRequest
-	4,  // 18: clearward.payout.v1.PayoutService.GetPayout:input_type -> clearward.payout.v1.GetPayoutRequest
-	6,  // 19: clearward.payout.v1.PayoutService.ListPayouts:input_type -> clearward.payout.v1.ListPayoutsRequest
-	8,  // 20: clearward.payout.v1.PayoutService.ListSubsidies:input_type -> clearward.payout.v1.ListSubsidiesRequest
-	11, // 21: clearward.payout.v1.PayoutService.ApprovePayouts:input_type -> clearward.payout.v1.ApprovePayoutsRequest
-	14, // 22: clearward.payout.v1.PayoutService.RefusePayout:input_type -> clearward.payout.v1.RefusePayoutRequest
-	17, // 23: clearward.payout.v1.PayoutService.PausePayouts:input_type -> clearward.payout.v1.PausePayoutsRequest
-	19, // 24: clearward.payout.v1.PayoutService.ResumePayouts:input_type -> clearward.payout.v1.ResumePayoutsRequest
-	22, // 25: clearward.payout.v1.PayoutService.ProposePayee:input_type -> clearward.payout.v1.ProposePayeeRequest
-	24, // 26: clearward.payout.v1.PayoutService.ListPayees:input_type -> clearward.payout.v1.ListPayeesRequest
-	26, // 27: clearward.payout.v1.PayoutService.ApprovePayee:input_type -> clearward.payout.v1.ApprovePayeeRequest
-	28, // 28: clearward.payout.v1.PayoutService.RefusePayee:input_type -> clearward.payout.v1.RefusePayeeRequest
-	3,  // 29: clearward.payout.v1.PayoutService.RequestPayout:output_type -> clearward.payout.v1.RequestPayoutResponse
-	5,  // 30: clearward.payout.v1.PayoutService.GetPayout:output_type -> clearward.payout.v1.GetPayoutResponse
-	7,  // 31: clearward.payout.v1.PayoutService.ListPayouts:output_type -> clearward.payout.v1.ListPayoutsResponse
-	9,  // 32: clearward.payout.v1.PayoutService.ListSubsidies:output_type -> clearward.payout.v1.ListSubsidiesResponse
-	13, // 33: clearward.payout.v1.PayoutService.ApprovePayouts:output_type -> clearward.payout.v1.ApprovePayoutsResponse
-	15, // 34: clearward.payout.v1.PayoutService.RefusePayout:output_type -> clearward.payout.v1.RefusePayoutResponse
-	18, // 35: clearward.payout.v1.PayoutService.PausePayouts:output_type -> clearward.payout.v1.PausePayoutsResponse
-	20, // 36: clearward.payout.v1.PayoutService.ResumePayouts:output_type -> clearward.payout.v1.ResumePayoutsResponse
-	23, // 37: clearward.payout.v1.PayoutService.ProposePayee:output_type -> clearward.payout.v1.ProposePayeeResponse
-	25, // 38: clearward.payout.v1.PayoutService.ListPayees:output_type -> clearward.payout.v1.ListPayeesResponse
-	27, // 39: clearward.payout.v1.PayoutService.ApprovePayee:output_type -> clearward.payout.v1.ApprovePayeeResponse
-	29, // 40: clearward.payout.v1.PayoutService.RefusePayee:output_type -> clearward.payout.v1.RefusePayeeResponse
-	29, // [29:41] is the sub-list for method output_type
-	17, // [17:29] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	0,  // 5: clearward.payout.v1.QueryPayoutResponse.payout:type_name -> clearward.payout.v1.Payout
+	0,  // 6: clearward.payout.v1.ListMissingReceiptsResponse.payouts:type_name -> clearward.payout.v1.Payout
+	16, // 7: clearward.payout.v1.ListSubsidiesResponse.subsidies:type_name -> clearward.payout.v1.Subsidy
+	18, // 8: clearward.payout.v1.ApprovePayoutsRequest.items:type_name -> clearward.payout.v1.ReadBack
+	0,  // 9: clearward.payout.v1.ApprovePayoutsResponse.payouts:type_name -> clearward.payout.v1.Payout
+	0,  // 10: clearward.payout.v1.RefusePayoutResponse.payout:type_name -> clearward.payout.v1.Payout
+	36, // 11: clearward.payout.v1.Pause.paused_at:type_name -> google.protobuf.Timestamp
+	22, // 12: clearward.payout.v1.PausePayoutsResponse.pause:type_name -> clearward.payout.v1.Pause
+	22, // 13: clearward.payout.v1.ResumePayoutsResponse.pause:type_name -> clearward.payout.v1.Pause
+	36, // 14: clearward.payout.v1.Payee.usable_from:type_name -> google.protobuf.Timestamp
+	27, // 15: clearward.payout.v1.ProposePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
+	27, // 16: clearward.payout.v1.ListPayeesResponse.payees:type_name -> clearward.payout.v1.Payee
+	27, // 17: clearward.payout.v1.ApprovePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
+	27, // 18: clearward.payout.v1.RefusePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
+	1,  // 19: clearward.payout.v1.PayoutService.RequestPayout:input_type -> clearward.payout.v1.RequestPayoutRequest
+	4,  // 20: clearward.payout.v1.PayoutService.GetPayout:input_type -> clearward.payout.v1.GetPayoutRequest
+	6,  // 21: clearward.payout.v1.PayoutService.ListPayouts:input_type -> clearward.payout.v1.ListPayoutsRequest
+	8,  // 22: clearward.payout.v1.PayoutService.QueryPayout:input_type -> clearward.payout.v1.QueryPayoutRequest
+	10, // 23: clearward.payout.v1.PayoutService.GetReceipt:input_type -> clearward.payout.v1.GetReceiptRequest
+	12, // 24: clearward.payout.v1.PayoutService.ListMissingReceipts:input_type -> clearward.payout.v1.ListMissingReceiptsRequest
+	14, // 25: clearward.payout.v1.PayoutService.ListSubsidies:input_type -> clearward.payout.v1.ListSubsidiesRequest
+	17, // 26: clearward.payout.v1.PayoutService.ApprovePayouts:input_type -> clearward.payout.v1.ApprovePayoutsRequest
+	20, // 27: clearward.payout.v1.PayoutService.RefusePayout:input_type -> clearward.payout.v1.RefusePayoutRequest
+	23, // 28: clearward.payout.v1.PayoutService.PausePayouts:input_type -> clearward.payout.v1.PausePayoutsRequest
+	25, // 29: clearward.payout.v1.PayoutService.ResumePayouts:input_type -> clearward.payout.v1.ResumePayoutsRequest
+	28, // 30: clearward.payout.v1.PayoutService.ProposePayee:input_type -> clearward.payout.v1.ProposePayeeRequest
+	30, // 31: clearward.payout.v1.PayoutService.ListPayees:input_type -> clearward.payout.v1.ListPayeesRequest
+	32, // 32: clearward.payout.v1.PayoutService.ApprovePayee:input_type -> clearward.payout.v1.ApprovePayeeRequest
+	34, // 33: clearward.payout.v1.PayoutService.RefusePayee:input_type -> clearward.payout.v1.RefusePayeeRequest
+	3,  // 34: clearward.payout.v1.PayoutService.RequestPayout:output_type -> clearward.payout.v1.RequestPayoutResponse
+	5,  // 35: clearward.payout.v1.PayoutService.GetPayout:output_type -> clearward.payout.v1.GetPayoutResponse
+	7,  // 36: clearward.payout.v1.PayoutService.ListPayouts:output_type -> clearward.payout.v1.ListPayoutsResponse
+	9,  // 37: clearward.payout.v1.PayoutService.QueryPayout:output_type -> clearward.payout.v1.QueryPayoutResponse
+	11, // 38: clearward.payout.v1.PayoutService.GetReceipt:output_type -> clearward.payout.v1.GetReceiptResponse
+	13, // 39: clearward.payout.v1.PayoutService.ListMissingReceipts:output_type -> clearward.payout.v1.ListMissingReceiptsResponse
+	15, // 40: clearward.payout.v1.PayoutService.ListSubsidies:output_type -> clearward.payout.v1.ListSubsidiesResponse
+	19, // 41: clearward.payout.v1.PayoutService.ApprovePayouts:output_type -> clearward.payout.v1.ApprovePayoutsResponse
+	21, // 42: clearward.payout.v1.PayoutService.RefusePayout:output_type -> clearward.payout.v1.RefusePayoutResponse
+	24, // 43: clearward.payout.v1.PayoutService.PausePayouts:output_type -> clearward.payout.v1.PausePayoutsResponse
+	26, // 44: clearward.payout.v1.PayoutService.ResumePayouts:output_type -> clearward.payout.v1.ResumePayoutsResponse
+	29, // 45: clearward.payout.v1.PayoutService.ProposePayee:output_type -> clearward.payout.v1.ProposePayeeResponse
+	31, // 46: clearward.payout.v1.PayoutService.ListPayees:output_type -> clearward.payout.v1.ListPayeesResponse
+	33, // 47: clearward.payout.v1.PayoutService.ApprovePayee:output_type -> clearward.payout.v1.ApprovePayeeResponse
+	35, // 48: clearward.payout.v1.PayoutService.RefusePayee:output_type -> clearward.payout.v1.RefusePayeeResponse
+	34, // [34:49] is the sub-list for method output_type
+	19, // [19:34] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_clearward_payout_v1_payout_proto_init() }
@@ -2165,7 +2500,7 @@ func file_clearward_payout_v1_payout_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clearward_payout_v1_payout_proto_rawDesc), len(file_clearward_payout_v1_payout_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

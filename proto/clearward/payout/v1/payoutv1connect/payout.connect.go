@@ -46,6 +46,15 @@ const (
 	// PayoutServiceListPayoutsProcedure is the fully-qualified name of the PayoutService's ListPayouts
 	// RPC.
 	PayoutServiceListPayoutsProcedure = "/clearward.payout.v1.PayoutService/ListPayouts"
+	// PayoutServiceQueryPayoutProcedure is the fully-qualified name of the PayoutService's QueryPayout
+	// RPC.
+	PayoutServiceQueryPayoutProcedure = "/clearward.payout.v1.PayoutService/QueryPayout"
+	// PayoutServiceGetReceiptProcedure is the fully-qualified name of the PayoutService's GetReceipt
+	// RPC.
+	PayoutServiceGetReceiptProcedure = "/clearward.payout.v1.PayoutService/GetReceipt"
+	// PayoutServiceListMissingReceiptsProcedure is the fully-qualified name of the PayoutService's
+	// ListMissingReceipts RPC.
+	PayoutServiceListMissingReceiptsProcedure = "/clearward.payout.v1.PayoutService/ListMissingReceipts"
 	// PayoutServiceListSubsidiesProcedure is the fully-qualified name of the PayoutService's
 	// ListSubsidies RPC.
 	PayoutServiceListSubsidiesProcedure = "/clearward.payout.v1.PayoutService/ListSubsidies"
@@ -81,6 +90,14 @@ type PayoutServiceClient interface {
 	RequestPayout(context.Context, *v1.RequestPayoutRequest) (*v1.RequestPayoutResponse, error)
 	GetPayout(context.Context, *v1.GetPayoutRequest) (*v1.GetPayoutResponse, error)
 	ListPayouts(context.Context, *v1.ListPayoutsRequest) (*v1.ListPayoutsResponse, error)
+	// QueryPayout asks the bank for one payout at once: all that a person may do about
+	// one whose end is not known.
+	QueryPayout(context.Context, *v1.QueryPayoutRequest) (*v1.QueryPayoutResponse, error)
+	// GetReceipt returns the bank's electronic receipt (电子回单).
+	GetReceipt(context.Context, *v1.GetReceiptRequest) (*v1.GetReceiptResponse, error)
+	// ListMissingReceipts lists payouts of earlier days that have succeeded and have no
+	// receipt yet.
+	ListMissingReceipts(context.Context, *v1.ListMissingReceiptsRequest) (*v1.ListMissingReceiptsResponse, error)
 	// ListSubsidies lists the fees that the platform has borne and not yet remitted, by
 	// settlement.
 	ListSubsidies(context.Context, *v1.ListSubsidiesRequest) (*v1.ListSubsidiesResponse, error)
@@ -130,6 +147,26 @@ func NewPayoutServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			httpClient,
 			baseURL+PayoutServiceListPayoutsProcedure,
 			connect.WithSchema(payoutServiceMethods.ByName("ListPayouts")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		queryPayout: connect.NewClient[v1.QueryPayoutRequest, v1.QueryPayoutResponse](
+			httpClient,
+			baseURL+PayoutServiceQueryPayoutProcedure,
+			connect.WithSchema(payoutServiceMethods.ByName("QueryPayout")),
+			connect.WithClientOptions(opts...),
+		),
+		getReceipt: connect.NewClient[v1.GetReceiptRequest, v1.GetReceiptResponse](
+			httpClient,
+			baseURL+PayoutServiceGetReceiptProcedure,
+			connect.WithSchema(payoutServiceMethods.ByName("GetReceipt")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
+		listMissingReceipts: connect.NewClient[v1.ListMissingReceiptsRequest, v1.ListMissingReceiptsResponse](
+			httpClient,
+			baseURL+PayoutServiceListMissingReceiptsProcedure,
+			connect.WithSchema(payoutServiceMethods.ByName("ListMissingReceipts")),
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
@@ -194,18 +231,21 @@ func NewPayoutServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 
 // payoutServiceClient implements PayoutServiceClient.
 type payoutServiceClient struct {
-	requestPayout  *connect.Client[v1.RequestPayoutRequest, v1.RequestPayoutResponse]
-	getPayout      *connect.Client[v1.GetPayoutRequest, v1.GetPayoutResponse]
-	listPayouts    *connect.Client[v1.ListPayoutsRequest, v1.ListPayoutsResponse]
-	listSubsidies  *connect.Client[v1.ListSubsidiesRequest, v1.ListSubsidiesResponse]
-	approvePayouts *connect.Client[v1.ApprovePayoutsRequest, v1.ApprovePayoutsResponse]
-	refusePayout   *connect.Client[v1.RefusePayoutRequest, v1.RefusePayoutResponse]
-	pausePayouts   *connect.Client[v1.PausePayoutsRequest, v1.PausePayoutsResponse]
-	resumePayouts  *connect.Client[v1.ResumePayoutsRequest, v1.ResumePayoutsResponse]
-	proposePayee   *connect.Client[v1.ProposePayeeRequest, v1.ProposePayeeResponse]
-	listPayees     *connect.Client[v1.ListPayeesRequest, v1.ListPayeesResponse]
-	approvePayee   *connect.Client[v1.ApprovePayeeRequest, v1.ApprovePayeeResponse]
-	refusePayee    *connect.Client[v1.RefusePayeeRequest, v1.RefusePayeeResponse]
+	requestPayout       *connect.Client[v1.RequestPayoutRequest, v1.RequestPayoutResponse]
+	getPayout           *connect.Client[v1.GetPayoutRequest, v1.GetPayoutResponse]
+	listPayouts         *connect.Client[v1.ListPayoutsRequest, v1.ListPayoutsResponse]
+	queryPayout         *connect.Client[v1.QueryPayoutRequest, v1.QueryPayoutResponse]
+	getReceipt          *connect.Client[v1.GetReceiptRequest, v1.GetReceiptResponse]
+	listMissingReceipts *connect.Client[v1.ListMissingReceiptsRequest, v1.ListMissingReceiptsResponse]
+	listSubsidies       *connect.Client[v1.ListSubsidiesRequest, v1.ListSubsidiesResponse]
+	approvePayouts      *connect.Client[v1.ApprovePayoutsRequest, v1.ApprovePayoutsResponse]
+	refusePayout        *connect.Client[v1.RefusePayoutRequest, v1.RefusePayoutResponse]
+	pausePayouts        *connect.Client[v1.PausePayoutsRequest, v1.PausePayoutsResponse]
+	resumePayouts       *connect.Client[v1.ResumePayoutsRequest, v1.ResumePayoutsResponse]
+	proposePayee        *connect.Client[v1.ProposePayeeRequest, v1.ProposePayeeResponse]
+	listPayees          *connect.Client[v1.ListPayeesRequest, v1.ListPayeesResponse]
+	approvePayee        *connect.Client[v1.ApprovePayeeRequest, v1.ApprovePayeeResponse]
+	refusePayee         *connect.Client[v1.RefusePayeeRequest, v1.RefusePayeeResponse]
 }
 
 // RequestPayout calls clearward.payout.v1.PayoutService.RequestPayout.
@@ -229,6 +269,33 @@ func (c *payoutServiceClient) GetPayout(ctx context.Context, req *v1.GetPayoutRe
 // ListPayouts calls clearward.payout.v1.PayoutService.ListPayouts.
 func (c *payoutServiceClient) ListPayouts(ctx context.Context, req *v1.ListPayoutsRequest) (*v1.ListPayoutsResponse, error) {
 	response, err := c.listPayouts.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// QueryPayout calls clearward.payout.v1.PayoutService.QueryPayout.
+func (c *payoutServiceClient) QueryPayout(ctx context.Context, req *v1.QueryPayoutRequest) (*v1.QueryPayoutResponse, error) {
+	response, err := c.queryPayout.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// GetReceipt calls clearward.payout.v1.PayoutService.GetReceipt.
+func (c *payoutServiceClient) GetReceipt(ctx context.Context, req *v1.GetReceiptRequest) (*v1.GetReceiptResponse, error) {
+	response, err := c.getReceipt.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListMissingReceipts calls clearward.payout.v1.PayoutService.ListMissingReceipts.
+func (c *payoutServiceClient) ListMissingReceipts(ctx context.Context, req *v1.ListMissingReceiptsRequest) (*v1.ListMissingReceiptsResponse, error) {
+	response, err := c.listMissingReceipts.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -322,6 +389,14 @@ type PayoutServiceHandler interface {
 	RequestPayout(context.Context, *v1.RequestPayoutRequest) (*v1.RequestPayoutResponse, error)
 	GetPayout(context.Context, *v1.GetPayoutRequest) (*v1.GetPayoutResponse, error)
 	ListPayouts(context.Context, *v1.ListPayoutsRequest) (*v1.ListPayoutsResponse, error)
+	// QueryPayout asks the bank for one payout at once: all that a person may do about
+	// one whose end is not known.
+	QueryPayout(context.Context, *v1.QueryPayoutRequest) (*v1.QueryPayoutResponse, error)
+	// GetReceipt returns the bank's electronic receipt (电子回单).
+	GetReceipt(context.Context, *v1.GetReceiptRequest) (*v1.GetReceiptResponse, error)
+	// ListMissingReceipts lists payouts of earlier days that have succeeded and have no
+	// receipt yet.
+	ListMissingReceipts(context.Context, *v1.ListMissingReceiptsRequest) (*v1.ListMissingReceiptsResponse, error)
 	// ListSubsidies lists the fees that the platform has borne and not yet remitted, by
 	// settlement.
 	ListSubsidies(context.Context, *v1.ListSubsidiesRequest) (*v1.ListSubsidiesResponse, error)
@@ -367,6 +442,26 @@ func NewPayoutServiceHandler(svc PayoutServiceHandler, opts ...connect.HandlerOp
 		PayoutServiceListPayoutsProcedure,
 		svc.ListPayouts,
 		connect.WithSchema(payoutServiceMethods.ByName("ListPayouts")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	payoutServiceQueryPayoutHandler := connect.NewUnaryHandlerSimple(
+		PayoutServiceQueryPayoutProcedure,
+		svc.QueryPayout,
+		connect.WithSchema(payoutServiceMethods.ByName("QueryPayout")),
+		connect.WithHandlerOptions(opts...),
+	)
+	payoutServiceGetReceiptHandler := connect.NewUnaryHandlerSimple(
+		PayoutServiceGetReceiptProcedure,
+		svc.GetReceipt,
+		connect.WithSchema(payoutServiceMethods.ByName("GetReceipt")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	payoutServiceListMissingReceiptsHandler := connect.NewUnaryHandlerSimple(
+		PayoutServiceListMissingReceiptsProcedure,
+		svc.ListMissingReceipts,
+		connect.WithSchema(payoutServiceMethods.ByName("ListMissingReceipts")),
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
@@ -434,6 +529,12 @@ func NewPayoutServiceHandler(svc PayoutServiceHandler, opts ...connect.HandlerOp
 			payoutServiceGetPayoutHandler.ServeHTTP(w, r)
 		case PayoutServiceListPayoutsProcedure:
 			payoutServiceListPayoutsHandler.ServeHTTP(w, r)
+		case PayoutServiceQueryPayoutProcedure:
+			payoutServiceQueryPayoutHandler.ServeHTTP(w, r)
+		case PayoutServiceGetReceiptProcedure:
+			payoutServiceGetReceiptHandler.ServeHTTP(w, r)
+		case PayoutServiceListMissingReceiptsProcedure:
+			payoutServiceListMissingReceiptsHandler.ServeHTTP(w, r)
 		case PayoutServiceListSubsidiesProcedure:
 			payoutServiceListSubsidiesHandler.ServeHTTP(w, r)
 		case PayoutServiceApprovePayoutsProcedure:
@@ -471,6 +572,18 @@ func (UnimplementedPayoutServiceHandler) GetPayout(context.Context, *v1.GetPayou
 
 func (UnimplementedPayoutServiceHandler) ListPayouts(context.Context, *v1.ListPayoutsRequest) (*v1.ListPayoutsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.payout.v1.PayoutService.ListPayouts is not implemented"))
+}
+
+func (UnimplementedPayoutServiceHandler) QueryPayout(context.Context, *v1.QueryPayoutRequest) (*v1.QueryPayoutResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.payout.v1.PayoutService.QueryPayout is not implemented"))
+}
+
+func (UnimplementedPayoutServiceHandler) GetReceipt(context.Context, *v1.GetReceiptRequest) (*v1.GetReceiptResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.payout.v1.PayoutService.GetReceipt is not implemented"))
+}
+
+func (UnimplementedPayoutServiceHandler) ListMissingReceipts(context.Context, *v1.ListMissingReceiptsRequest) (*v1.ListMissingReceiptsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.payout.v1.PayoutService.ListMissingReceipts is not implemented"))
 }
 
 func (UnimplementedPayoutServiceHandler) ListSubsidies(context.Context, *v1.ListSubsidiesRequest) (*v1.ListSubsidiesResponse, error) {
