@@ -79,6 +79,7 @@ var procedures = map[string]auth.Action{
 	payv1connect.PaymentServiceClosePaymentProcedure:          auth.PaymentWrite,
 	payv1connect.PaymentServiceAcknowledgePaymentProcedure:    auth.PaymentWrite,
 	payv1connect.PaymentServiceGetPaymentProcedure:            auth.PaymentWrite,
+	payv1connect.PaymentServiceListOperationsProcedure:        auth.APIRead,
 	payv1connect.RefundServiceGetRefundableProcedure:          auth.PaymentWrite,
 	payv1connect.RefundServiceCreateRefundProcedure:           auth.PaymentWrite,
 	payv1connect.RefundServiceDischargeRefundProcedure:        auth.PaymentWrite,

@@ -130,3 +130,25 @@ func (p paymentService) AcknowledgePayment(ctx context.Context, r *payv1.Acknowl
 	}
 	return &payv1.AcknowledgePaymentResponse{Payment: paymentMessage(one)}, nil
 }
+
+// ListOperations implements the call.
+func (p paymentService) ListOperations(ctx context.Context, r *payv1.ListOperationsRequest) (*payv1.ListOperationsResponse, error) {
+	if err := p.s.maySee(ctx, r.GetHospital()); err != nil {
+		return nil, err
+	}
+	dir, err := p.s.directory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	h, ok := dir.Hospital(r.GetHospital())
+	if !ok {
+		return nil, fmt.Errorf("%w: hospital: %q is not set up", ErrField, r.GetHospital())
+	}
+	out := &payv1.ListOperationsResponse{}
+	for _, biz := range pay.Businesses() {
+		for i, op := range pay.Operations(biz, pay.Actor(h.HISCalls)) {
+			out.Operations = append(out.Operations, &payv1.Operation{BizType: string(biz), Number: int32(i + 1), Step: string(op.Step), Who: string(op.Who), OnFault: op.OnFault})
+		}
+	}
+	return out, nil
+}

@@ -19,7 +19,8 @@ type paymentEvent struct {
 	merchant *clearing.Merchant // of the payment, as the master data have it
 	at       time.Time
 	plan     channels.Plan
-	platform bool // the platform calls HIS
+	platform bool               // the platform calls HIS
+	asked    *clearing.Exchange // a question before the call
 	exchange *clearing.Exchange
 	notify   bool // the app has an address
 
@@ -49,7 +50,7 @@ func runPaymentEvents(ctx context.Context, b *ledger.Batch, cmds []*paymentEvent
 	var reversals refundRows
 	exchanges := make([]*clearing.Exchange, 0, len(cmds))
 	for i, e := range cmds {
-		exchanges = append(exchanges, e.exchange)
+		exchanges = append(exchanges, e.asked, e.exchange)
 		p := all[e.key]
 		if p == nil {
 			outcomes[i].Err = ErrNotFound.Because("order_no", "payment %s of hospital %s is not known", e.number, e.hospital)
@@ -305,9 +306,10 @@ func (e *paymentEvent) paidThenReversed(b *ledger.Batch, p *Payment, reversals *
 // what HIS booked more is for reconciliation (I5). HIS's refusal offers a refund.
 func (e *paymentEvent) acknowledged(b *ledger.Batch, p *Payment) (ledger.EntryID, error) {
 	his := e.his
+	if err := p.turn(StepAcknowledge, map[Step]bool{StepPay: p.Status == Success}); err != nil { // B02
+		return ledger.EntryID{}, err
+	}
 	switch {
-	case p.Status != Success:
-		return ledger.EntryID{}, ErrOrderOfSteps.Because("status", "payment %s is %s: HIS takes the number after the channel has the money (B02)", p.OrderNo, p.Status)
 	case p.HIS == HISDone:
 		return ledger.EntryID{}, nil
 	case p.HIS == HISRefused && p.Requested+p.Refunded > 0:

@@ -1,6 +1,12 @@
 package pay
 
-import "github.com/clearward/clearward/channels"
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/clearward/clearward/channels"
+)
 
 // BizType is what a bill is for.
 type BizType string
@@ -25,9 +31,20 @@ const (
 	ByHISCalls Actor = "HIS_CALLS"
 )
 
+// Step is a step of a business.
+type Step string
+
+// The steps whose order is held here. Those before the payment are the app's.
+const (
+	StepPay         Step = "PAY"
+	StepAcknowledge Step = "HIS_ACKNOWLEDGE"
+	StepCancel      Step = "HIS_CANCEL"
+	StepRefund      Step = "REFUND"
+)
+
 // Operation is one step of a business: who does it, and what follows where it fails.
 type Operation struct {
-	Step    string
+	Step    Step
 	Who     Actor
 	OnFault string
 }
@@ -36,11 +53,11 @@ type Operation struct {
 // channel first, then HIS takes the number (B02); HIS cancels first, then the
 // refund (B03). What comes before differs.
 var moneySteps = []Operation{
-	{"PAY", ByPlatform, "FAILED or CLOSED: nothing was taken, a new payment may be made; UNKNOWN: query, reverse, never charge again"},
+	{StepPay, ByPlatform, "FAILED or CLOSED: nothing was taken, a new payment may be made; UNKNOWN: query, reverse, never charge again"},
 	{"TELL_APP", ByPlatform, "the app is told again by plan; it may ask"},
-	{"HIS_ACKNOWLEDGE", ByHISCalls, "WAIT: told again by plan, never lost; REFUSED: a refund is offered and needs two people"},
-	{"HIS_CANCEL", ByHISCalls, "refused: no refund leaves; no answer: asked again with the same key"},
-	{"REFUND", ByPlatform, "OWED: sent again under the same number; CLOSED: a new number pays the same debt"},
+	{StepAcknowledge, ByHISCalls, "WAIT: told again by plan, never lost; REFUSED: a refund is offered and needs two people"},
+	{StepCancel, ByHISCalls, "refused: no refund leaves; no answer: asked again with the same key"},
+	{StepRefund, ByPlatform, "OWED: sent again under the same number; CLOSED: a new number pays the same debt"},
 	{"HIS_WRITE_BACK", ByHISCalls, "told again by plan; the next reconciliation shows one case (I7)"},
 }
 
@@ -57,9 +74,39 @@ var operations = map[BizType][]Operation{
 	CardTopUp: steps(),
 }
 
-// Operations is the order of operations of a business, for people to read; nil
-// where the business is not known.
-func Operations(biz BizType) []Operation { return operations[biz] }
+// Businesses are those with an order of operations.
+func Businesses() []BizType { return slices.Sorted(maps.Keys(operations)) }
+
+// Operations is the order of operations of a business, as calls says who calls the
+// HIS of the hospital (APP or PLATFORM); nil where the business is not known.
+func Operations(biz BizType, calls Actor) []Operation {
+	list := slices.Clone(operations[biz])
+	for i := range list {
+		if list[i].Who == ByHISCalls {
+			list[i].Who = calls
+		}
+	}
+	return list
+}
+
+// turn refuses a step before its turn (B22): a step that stands before it in the
+// business's order and is not done. What done does not name is not ours to wait for.
+func (p *Payment) turn(step Step, done map[Step]bool) error {
+	order := operations[BizType(p.BizType)]
+	if order == nil {
+		order = moneySteps
+	}
+	for _, op := range order {
+		if op.Step == step {
+			break
+		}
+		if finished, ours := done[op.Step]; ours && !finished {
+			return ErrOrderOfSteps.Because("step", "payment %s is %s, to HIS %s: %s comes after %s, which is not done (B22): %s",
+				p.OrderNo, p.Status, cmp.Or(p.HIS, "NONE"), step, op.Step, op.OnFault)
+		}
+	}
+	return nil
+}
 
 // subjects is what a payer reads, by business.
 var subjects = map[BizType]channels.Subject{

@@ -121,8 +121,8 @@ func (h his) Cancel(_ context.Context, r channels.HISRequest) channels.HISAnswer
 func (h his) WriteBackRefund(_ context.Context, r channels.HISRequest) channels.HISAnswer {
 	return next(h.outside, &h.words, "his refund", r.RefundNo, channels.HISAnswer{Outcome: channels.OutcomeSucceeded})
 }
-func (h his) Order(context.Context, channels.HISRequest) channels.HISAnswer {
-	return channels.HISAnswer{}
+func (h his) Order(_ context.Context, r channels.HISRequest) channels.HISAnswer {
+	return next(h.outside, &h.words, "his order", r.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeFailed, Reason: channels.Reason{Kind: channels.ReasonNotFound}})
 }
 func (h his) Details(context.Context, string, ledger.Day) (io.ReadCloser, error) {
 	return nil, channels.ErrNoBill

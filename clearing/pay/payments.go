@@ -253,25 +253,3 @@ func (s *Payments) act(ctx context.Context, p *Payment) error {
 	}
 	return err
 }
-
-// WriteBack tells HIS of the payments that it has not acknowledged and that are
-// due, where the platform calls HIS, and returns how many.
-func (s *Payments) WriteBack(ctx context.Context, now time.Time, limit int) (int, error) {
-	due, err := s.due(ctx, `p.his_next_at`, now, limit)
-	errs := make([]error, len(due))
-	atOnce(len(due), func(i int) { errs[i] = s.tellHIS(ctx, due[i]) })
-	return len(due), errors.Join(append(errs, err)...)
-}
-
-func (s *Payments) tellHIS(ctx context.Context, p *Payment) error {
-	his, err := s.Outside.HIS(p.Hospital)
-	if err != nil {
-		return err
-	}
-	word := his.Acknowledge(ctx, channels.HISRequest{
-		Hospital: p.Hospital, BillNo: p.BillNo, OrderNo: p.OrderNo, TradeNo: p.TradeNo, Amount: p.Amount, Tender: p.Channel,
-		Operator: p.Terminal, PaidAt: p.SuccessAt, Key: "ack-" + p.OrderNo, BizType: p.BizType,
-	})
-	_, err = s.event(context.WithoutCancel(ctx), p, &paymentEvent{his: &word, exchange: clearing.NewExchange(p.OrderNo, word.Exchange)})
-	return err
-}

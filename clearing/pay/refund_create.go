@@ -134,12 +134,13 @@ func (c *refundAsk) refuse(p *Payment, r *Refund, refunds map[key]*Refund) error
 	switch {
 	case p == nil:
 		return ErrNotFound.Because("order_no", "payment %s of hospital %s is not known", r.OrderNo, r.Hospital)
-	case p.Status != Success:
-		return ErrOrderOfSteps.Because("order_no", "payment %s is %s: only what was paid is refunded", p.OrderNo, p.Status)
-	case !c.platform && !c.cancelled && p.HIS != HISRefused:
-		return ErrOrderOfSteps.Because("his_cancelled", "HIS cancels first (B03): hospital %s calls its HIS itself, say that it has voided the charge", p.Hospital)
 	case p.Late && p.HIS != HISDone:
 		return ErrOrderOfSteps.Because("order_no", "payment %s came after it was closed: its refund is proposed as case F2 and approved there", p.OrderNo)
+	}
+	// Where the app calls HIS it knows what HIS booked, and says that it has voided the charge.
+	done := map[Step]bool{StepPay: p.Status == Success, StepAcknowledge: !c.platform || p.HIS != HISWait, StepCancel: c.platform || c.cancelled || p.HIS == HISRefused}
+	if err := p.turn(StepRefund, done); err != nil { // B03
+		return err
 	}
 	if l := limitsOf(p, refunds, c.allows, c.at).smallest(); r.Amount > l.Amount {
 		return ErrRefundable.Because("amount_fen", "%s is asked, %s may be given back: %s", r.Amount, l.Amount, l.Rule)

@@ -18,6 +18,7 @@ type refundEvent struct {
 	merchant *clearing.Merchant
 	at       time.Time
 	platform bool
+	asked    *clearing.Exchange // a question before the call
 	exchange *clearing.Exchange
 	notify   bool
 
@@ -59,7 +60,7 @@ func runRefundEvents(ctx context.Context, b *ledger.Batch, cmds []*refundEvent) 
 	var out outbox
 	exchanges := make([]*clearing.Exchange, 0, len(cmds))
 	for i, e := range cmds {
-		exchanges = append(exchanges, e.exchange)
+		exchanges = append(exchanges, e.asked, e.exchange)
 		r := refunds[e.key]
 		if r == nil {
 			outcomes[i].Err = ErrNotFound.Because("refund_no", "refund %s of hospital %s is not known", e.number, e.hospital)

@@ -46,7 +46,7 @@ func (s *Refunds) store(ctx context.Context, request ledger.Request, ask *refund
 	if err != nil || out.Replayed {
 		return r, err
 	}
-	return s.advance(ctx, r)
+	return s.start(ctx, r)
 }
 
 func (s *Refunds) ask(ctx context.Context, t *terms, n *NewRefund) (*refundAsk, error) {
@@ -72,6 +72,11 @@ func (s *Refunds) ask(ctx context.Context, t *terms, n *NewRefund) (*refundAsk, 
 	now := s.Now()
 	r := newRefund(n.Hospital, number("HR", ledger.DayOf(now), n.App, n.Key), n.OrderNo, n.Amount, n.Maker, now)
 	r.App, r.Cause, r.SettlementNo = n.App, n.Cause, n.SettlementNo
+	if t.platformCalls(n.Hospital) && p.Status == Success && p.HIS == HISWait {
+		if err := s.bookFirst(ctx, p); err != nil {
+			return nil, err
+		}
+	}
 	return &refundAsk{
 		refund: r, merchant: m, policy: t.PolicyOn(n.Hospital, ledger.DayOf(now)), platform: t.platformCalls(n.Hospital),
 		allows: n.HISAllows, cancelled: n.HISCancelled, notify: app.NotifyURL != "", at: now,
@@ -156,7 +161,7 @@ func (s *Refunds) Decide(ctx context.Context, hospital, refundNo, checker string
 	if r, err = s.event(ctx, r, &refundEvent{decision: &decision{checker, approve, reason}}); err != nil {
 		return r, err
 	}
-	return s.advance(ctx, r)
+	return s.start(ctx, r)
 }
 
 // Reissue goes on with the debt of a closed refund under a new number (L16).
@@ -166,7 +171,11 @@ func (s *Refunds) Reissue(ctx context.Context, hospital, refundNo string) (*Refu
 		return nil, err
 	}
 	next := number("HR", ledger.DayOf(s.Now()), hospital, refundNo)
-	if _, err = s.event(ctx, r, &refundEvent{reissue: next}); err != nil {
+	_, err = s.event(ctx, r, &refundEvent{reissue: next})
+	if taken(err, "refunds_one_in_flight") {
+		err = ErrInFlight.Because("refund_no", "another refund of payment %s is under way: refund %s goes on after it", r.OrderNo, r.RefundNo)
+	}
+	if err != nil {
 		return r, err
 	}
 	if r, err = s.Get(ctx, hospital, next); err != nil {
@@ -219,12 +228,24 @@ func (s *Refunds) event(ctx context.Context, r *Refund, e *refundEvent) (*Refund
 	return e.result, nil
 }
 
+// start takes a refund as far as it goes at once.
+func (s *Refunds) start(ctx context.Context, r *Refund) (*Refund, error) {
+	ctx = context.WithoutCancel(ctx)
+	if r.Status == RefundCancelling {
+		var err error
+		if r, err = s.askThenCancel(ctx, r); err != nil || r.Status == RefundCancelling {
+			return r, err
+		}
+	}
+	return s.advance(ctx, r)
+}
+
 // advance does the next thing about a refund: HIS, then the channel.
 func (s *Refunds) advance(ctx context.Context, r *Refund) (*Refund, error) {
 	ctx = context.WithoutCancel(ctx)
 	if r.Status == RefundCancelling {
 		var err error
-		if r, err = s.cancelAtHIS(ctx, r); err != nil {
+		if r, err = s.cancelAtHIS(ctx, r, nil); err != nil {
 			return r, err
 		}
 	}
@@ -232,25 +253,6 @@ func (s *Refunds) advance(ctx context.Context, r *Refund) (*Refund, error) {
 		return s.askChannel(ctx, r)
 	}
 	return r, nil
-}
-
-// cancelAtHIS asks how much may be given back, then has the charge voided.
-func (s *Refunds) cancelAtHIS(ctx context.Context, r *Refund) (*Refund, error) {
-	his, err := s.Outside.HIS(r.Hospital)
-	if err != nil {
-		return r, err
-	}
-	request := channels.HISRequest{Hospital: r.Hospital, BillNo: r.BillNo, OrderNo: r.OrderNo, TradeNo: r.TradeNo, RefundNo: r.RefundNo,
-		Amount: r.Amount, Tender: r.Channel, Operator: r.Maker, Key: "cancel-" + r.RefundNo, BizType: r.BizType}
-	word := his.Refundable(ctx, request)
-	switch {
-	case word.Outcome == channels.OutcomeSucceeded && word.Refundable < r.Amount && r.Tries == 0:
-		word = channels.HISAnswer{Outcome: channels.OutcomeFailed, Exchange: word.Exchange, Reason: channels.Reason{Kind: channels.ReasonNotRefundable,
-			Text: fmt.Sprintf("HIS allows %s, %s is asked", word.Refundable, r.Amount)}}
-	case word.Outcome == channels.OutcomeSucceeded || r.Tries > 0: // tried before: HIS may have voided it, ask with the same key
-		word = his.Cancel(ctx, request)
-	}
-	return s.event(ctx, r, &refundEvent{his: &word, exchange: clearing.NewExchange(r.RefundNo, word.Exchange)})
 }
 
 // askChannel sends the refund, or asks about it. What the channel does not know
@@ -302,37 +304,6 @@ func (s *Refunds) due(ctx context.Context, column string, now time.Time, limit i
 	return due, err
 }
 
-// WriteBack tells HIS the numbers of refunds that the channel has accepted and
-// that are due, where the platform calls HIS, and returns how many.
-func (s *Refunds) WriteBack(ctx context.Context, now time.Time, limit int) (int, error) {
-	due, err := s.due(ctx, `r.his_next_at`, now, limit)
-	errs := make([]error, len(due))
-	atOnce(len(due), func(i int) { errs[i] = s.tellHIS(ctx, due[i]) })
-	return len(due), errors.Join(append(errs, err)...)
-}
-
-func (s *Refunds) tellHIS(ctx context.Context, r *Refund) error {
-	his, err := s.Outside.HIS(r.Hospital)
-	if err != nil {
-		return err
-	}
-	word := his.WriteBackRefund(ctx, channels.HISRequest{
-		Hospital: r.Hospital, BillNo: r.BillNo, OrderNo: r.OrderNo, TradeNo: r.TradeNo, RefundNo: r.RefundNo, RefundID: r.ChannelRefundNo,
-		Amount: r.Amount, Tender: r.Channel, Operator: r.Maker, Key: "refund-" + r.RefundNo, BizType: r.BizType, RefundedAt: r.AcceptedAt,
-	})
-	_, err = s.event(context.WithoutCancel(ctx), r, &refundEvent{written: &word, exchange: clearing.NewExchange(r.RefundNo, word.Exchange)})
-	return err
-}
-
-// WrittenBack is the app's word that HIS has the refund's number (his_calls APP).
-func (s *Refunds) WrittenBack(ctx context.Context, hospital, refundNo string) (*Refund, error) {
-	r, err := s.Get(ctx, hospital, refundNo)
-	if err != nil {
-		return nil, err
-	}
-	return s.event(ctx, r, &refundEvent{written: &channels.HISAnswer{Outcome: channels.OutcomeSucceeded}})
-}
-
 // Refundable is how much of a payment may be given back: the channel's, HIS's and
 // the other limits, the route, the days left and what the books say the merchant
 // number holds. Smallest is what a refund would be refused above; a balance that
@@ -374,17 +345,4 @@ func (s *Refunds) Refundable(ctx context.Context, hospital, orderNo string) (*Li
 	limits := limitsOf(p, refunds, allows, s.Now())
 	limits.add("BALANCE", held, "merchant number %s holds %s by the books: a refund above it waits for a recharge", p.MerchantNo, held)
 	return limits, nil
-}
-
-// askHIS is how much HIS lets be given back, 0 where it did not say.
-func (s *Refunds) askHIS(ctx context.Context, p *Payment) ledger.Money {
-	his, err := s.Outside.HIS(p.Hospital)
-	if err != nil {
-		return 0
-	}
-	word := his.Refundable(ctx, channels.HISRequest{Hospital: p.Hospital, BillNo: p.BillNo, OrderNo: p.OrderNo, Amount: p.Amount, Tender: p.Channel, BizType: p.BizType})
-	if word.Outcome != channels.OutcomeSucceeded {
-		return 0
-	}
-	return word.Refundable
 }

@@ -27,6 +27,173 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type ListOperationsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hospital      string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOperationsRequest) Reset() {
+	*x = ListOperationsRequest{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOperationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOperationsRequest) ProtoMessage() {}
+
+func (x *ListOperationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOperationsRequest.ProtoReflect.Descriptor instead.
+func (*ListOperationsRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *ListOperationsRequest) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+type ListOperationsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operations    []*Operation           `protobuf:"bytes,1,rep,name=operations,proto3" json:"operations,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListOperationsResponse) Reset() {
+	*x = ListOperationsResponse{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListOperationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListOperationsResponse) ProtoMessage() {}
+
+func (x *ListOperationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListOperationsResponse.ProtoReflect.Descriptor instead.
+func (*ListOperationsResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *ListOperationsResponse) GetOperations() []*Operation {
+	if x != nil {
+		return x.Operations
+	}
+	return nil
+}
+
+type Operation struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	BizType string                 `protobuf:"bytes,1,opt,name=biz_type,json=bizType,proto3" json:"biz_type,omitempty"`
+	// From 1 within the business.
+	Number int32  `protobuf:"varint,2,opt,name=number,proto3" json:"number,omitempty"`
+	Step   string `protobuf:"bytes,3,opt,name=step,proto3" json:"step,omitempty"`
+	// APP or PLATFORM.
+	Who string `protobuf:"bytes,4,opt,name=who,proto3" json:"who,omitempty"`
+	// The state in which it ends where it fails, and what follows.
+	OnFault       string `protobuf:"bytes,5,opt,name=on_fault,json=onFault,proto3" json:"on_fault,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Operation) Reset() {
+	*x = Operation{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Operation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Operation) ProtoMessage() {}
+
+func (x *Operation) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Operation.ProtoReflect.Descriptor instead.
+func (*Operation) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Operation) GetBizType() string {
+	if x != nil {
+		return x.BizType
+	}
+	return ""
+}
+
+func (x *Operation) GetNumber() int32 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Operation) GetStep() string {
+	if x != nil {
+		return x.Step
+	}
+	return ""
+}
+
+func (x *Operation) GetWho() string {
+	if x != nil {
+		return x.Who
+	}
+	return ""
+}
+
+func (x *Operation) GetOnFault() string {
+	if x != nil {
+		return x.OnFault
+	}
+	return ""
+}
+
 type Payment struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
 	Hospital   string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
@@ -61,7 +228,7 @@ type Payment struct {
 
 func (x *Payment) Reset() {
 	*x = Payment{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[0]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -73,7 +240,7 @@ func (x *Payment) String() string {
 func (*Payment) ProtoMessage() {}
 
 func (x *Payment) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[0]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -86,7 +253,7 @@ func (x *Payment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Payment.ProtoReflect.Descriptor instead.
 func (*Payment) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{0}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Payment) GetHospital() string {
@@ -245,7 +412,7 @@ type CreatePaymentRequest struct {
 
 func (x *CreatePaymentRequest) Reset() {
 	*x = CreatePaymentRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[1]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -257,7 +424,7 @@ func (x *CreatePaymentRequest) String() string {
 func (*CreatePaymentRequest) ProtoMessage() {}
 
 func (x *CreatePaymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[1]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -270,7 +437,7 @@ func (x *CreatePaymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePaymentRequest.ProtoReflect.Descriptor instead.
 func (*CreatePaymentRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{1}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CreatePaymentRequest) GetIdempotencyKey() string {
@@ -380,7 +547,7 @@ type CreatePaymentResponse struct {
 
 func (x *CreatePaymentResponse) Reset() {
 	*x = CreatePaymentResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[2]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -392,7 +559,7 @@ func (x *CreatePaymentResponse) String() string {
 func (*CreatePaymentResponse) ProtoMessage() {}
 
 func (x *CreatePaymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[2]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -405,7 +572,7 @@ func (x *CreatePaymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePaymentResponse.ProtoReflect.Descriptor instead.
 func (*CreatePaymentResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{2}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreatePaymentResponse) GetPayment() *Payment {
@@ -425,7 +592,7 @@ type GetPaymentRequest struct {
 
 func (x *GetPaymentRequest) Reset() {
 	*x = GetPaymentRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[3]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -437,7 +604,7 @@ func (x *GetPaymentRequest) String() string {
 func (*GetPaymentRequest) ProtoMessage() {}
 
 func (x *GetPaymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[3]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -450,7 +617,7 @@ func (x *GetPaymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPaymentRequest.ProtoReflect.Descriptor instead.
 func (*GetPaymentRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{3}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetPaymentRequest) GetHospital() string {
@@ -476,7 +643,7 @@ type GetPaymentResponse struct {
 
 func (x *GetPaymentResponse) Reset() {
 	*x = GetPaymentResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[4]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -488,7 +655,7 @@ func (x *GetPaymentResponse) String() string {
 func (*GetPaymentResponse) ProtoMessage() {}
 
 func (x *GetPaymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[4]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -501,7 +668,7 @@ func (x *GetPaymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPaymentResponse.ProtoReflect.Descriptor instead.
 func (*GetPaymentResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{4}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetPaymentResponse) GetPayment() *Payment {
@@ -521,7 +688,7 @@ type QueryPaymentRequest struct {
 
 func (x *QueryPaymentRequest) Reset() {
 	*x = QueryPaymentRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[5]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -533,7 +700,7 @@ func (x *QueryPaymentRequest) String() string {
 func (*QueryPaymentRequest) ProtoMessage() {}
 
 func (x *QueryPaymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[5]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -546,7 +713,7 @@ func (x *QueryPaymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryPaymentRequest.ProtoReflect.Descriptor instead.
 func (*QueryPaymentRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{5}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *QueryPaymentRequest) GetHospital() string {
@@ -572,7 +739,7 @@ type QueryPaymentResponse struct {
 
 func (x *QueryPaymentResponse) Reset() {
 	*x = QueryPaymentResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[6]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -584,7 +751,7 @@ func (x *QueryPaymentResponse) String() string {
 func (*QueryPaymentResponse) ProtoMessage() {}
 
 func (x *QueryPaymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[6]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -597,7 +764,7 @@ func (x *QueryPaymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryPaymentResponse.ProtoReflect.Descriptor instead.
 func (*QueryPaymentResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{6}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *QueryPaymentResponse) GetPayment() *Payment {
@@ -617,7 +784,7 @@ type ClosePaymentRequest struct {
 
 func (x *ClosePaymentRequest) Reset() {
 	*x = ClosePaymentRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[7]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -629,7 +796,7 @@ func (x *ClosePaymentRequest) String() string {
 func (*ClosePaymentRequest) ProtoMessage() {}
 
 func (x *ClosePaymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[7]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -642,7 +809,7 @@ func (x *ClosePaymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClosePaymentRequest.ProtoReflect.Descriptor instead.
 func (*ClosePaymentRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{7}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ClosePaymentRequest) GetHospital() string {
@@ -668,7 +835,7 @@ type ClosePaymentResponse struct {
 
 func (x *ClosePaymentResponse) Reset() {
 	*x = ClosePaymentResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[8]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -680,7 +847,7 @@ func (x *ClosePaymentResponse) String() string {
 func (*ClosePaymentResponse) ProtoMessage() {}
 
 func (x *ClosePaymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[8]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -693,7 +860,7 @@ func (x *ClosePaymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClosePaymentResponse.ProtoReflect.Descriptor instead.
 func (*ClosePaymentResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{8}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ClosePaymentResponse) GetPayment() *Payment {
@@ -721,7 +888,7 @@ type AcknowledgePaymentRequest struct {
 
 func (x *AcknowledgePaymentRequest) Reset() {
 	*x = AcknowledgePaymentRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[9]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +900,7 @@ func (x *AcknowledgePaymentRequest) String() string {
 func (*AcknowledgePaymentRequest) ProtoMessage() {}
 
 func (x *AcknowledgePaymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[9]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +913,7 @@ func (x *AcknowledgePaymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgePaymentRequest.ProtoReflect.Descriptor instead.
 func (*AcknowledgePaymentRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{9}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AcknowledgePaymentRequest) GetHospital() string {
@@ -800,7 +967,7 @@ type AcknowledgePaymentResponse struct {
 
 func (x *AcknowledgePaymentResponse) Reset() {
 	*x = AcknowledgePaymentResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[10]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -812,7 +979,7 @@ func (x *AcknowledgePaymentResponse) String() string {
 func (*AcknowledgePaymentResponse) ProtoMessage() {}
 
 func (x *AcknowledgePaymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[10]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -825,7 +992,7 @@ func (x *AcknowledgePaymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgePaymentResponse.ProtoReflect.Descriptor instead.
 func (*AcknowledgePaymentResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{10}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AcknowledgePaymentResponse) GetPayment() *Payment {
@@ -869,7 +1036,7 @@ type Refund struct {
 
 func (x *Refund) Reset() {
 	*x = Refund{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[11]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -881,7 +1048,7 @@ func (x *Refund) String() string {
 func (*Refund) ProtoMessage() {}
 
 func (x *Refund) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[11]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -894,7 +1061,7 @@ func (x *Refund) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refund.ProtoReflect.Descriptor instead.
 func (*Refund) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{11}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Refund) GetHospital() string {
@@ -1042,7 +1209,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[12]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1054,7 +1221,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[12]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1067,7 +1234,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{12}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Limit) GetName() string {
@@ -1101,7 +1268,7 @@ type GetRefundableRequest struct {
 
 func (x *GetRefundableRequest) Reset() {
 	*x = GetRefundableRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[13]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1113,7 +1280,7 @@ func (x *GetRefundableRequest) String() string {
 func (*GetRefundableRequest) ProtoMessage() {}
 
 func (x *GetRefundableRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[13]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1126,7 +1293,7 @@ func (x *GetRefundableRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRefundableRequest.ProtoReflect.Descriptor instead.
 func (*GetRefundableRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{13}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetRefundableRequest) GetHospital() string {
@@ -1158,7 +1325,7 @@ type GetRefundableResponse struct {
 
 func (x *GetRefundableResponse) Reset() {
 	*x = GetRefundableResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[14]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1170,7 +1337,7 @@ func (x *GetRefundableResponse) String() string {
 func (*GetRefundableResponse) ProtoMessage() {}
 
 func (x *GetRefundableResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[14]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1183,7 +1350,7 @@ func (x *GetRefundableResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRefundableResponse.ProtoReflect.Descriptor instead.
 func (*GetRefundableResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{14}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetRefundableResponse) GetAmountFen() int64 {
@@ -1236,7 +1403,7 @@ type CreateRefundRequest struct {
 
 func (x *CreateRefundRequest) Reset() {
 	*x = CreateRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[15]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1248,7 +1415,7 @@ func (x *CreateRefundRequest) String() string {
 func (*CreateRefundRequest) ProtoMessage() {}
 
 func (x *CreateRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[15]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1261,7 +1428,7 @@ func (x *CreateRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRefundRequest.ProtoReflect.Descriptor instead.
 func (*CreateRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{15}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CreateRefundRequest) GetIdempotencyKey() string {
@@ -1336,7 +1503,7 @@ type CreateRefundResponse struct {
 
 func (x *CreateRefundResponse) Reset() {
 	*x = CreateRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[16]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1515,7 @@ func (x *CreateRefundResponse) String() string {
 func (*CreateRefundResponse) ProtoMessage() {}
 
 func (x *CreateRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[16]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1528,7 @@ func (x *CreateRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRefundResponse.ProtoReflect.Descriptor instead.
 func (*CreateRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{16}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CreateRefundResponse) GetRefund() *Refund {
@@ -1383,7 +1550,7 @@ type DischargeRefundRequest struct {
 
 func (x *DischargeRefundRequest) Reset() {
 	*x = DischargeRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[17]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1395,7 +1562,7 @@ func (x *DischargeRefundRequest) String() string {
 func (*DischargeRefundRequest) ProtoMessage() {}
 
 func (x *DischargeRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[17]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1408,7 +1575,7 @@ func (x *DischargeRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DischargeRefundRequest.ProtoReflect.Descriptor instead.
 func (*DischargeRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{17}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *DischargeRefundRequest) GetRefund() *CreateRefundRequest {
@@ -1434,7 +1601,7 @@ type DischargeRefundResponse struct {
 
 func (x *DischargeRefundResponse) Reset() {
 	*x = DischargeRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[18]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1446,7 +1613,7 @@ func (x *DischargeRefundResponse) String() string {
 func (*DischargeRefundResponse) ProtoMessage() {}
 
 func (x *DischargeRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[18]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1459,7 +1626,7 @@ func (x *DischargeRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DischargeRefundResponse.ProtoReflect.Descriptor instead.
 func (*DischargeRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{18}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DischargeRefundResponse) GetRefunds() []*Refund {
@@ -1479,7 +1646,7 @@ type GetRefundRequest struct {
 
 func (x *GetRefundRequest) Reset() {
 	*x = GetRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[19]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1491,7 +1658,7 @@ func (x *GetRefundRequest) String() string {
 func (*GetRefundRequest) ProtoMessage() {}
 
 func (x *GetRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[19]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1504,7 +1671,7 @@ func (x *GetRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRefundRequest.ProtoReflect.Descriptor instead.
 func (*GetRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{19}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *GetRefundRequest) GetHospital() string {
@@ -1530,7 +1697,7 @@ type GetRefundResponse struct {
 
 func (x *GetRefundResponse) Reset() {
 	*x = GetRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[20]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1542,7 +1709,7 @@ func (x *GetRefundResponse) String() string {
 func (*GetRefundResponse) ProtoMessage() {}
 
 func (x *GetRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[20]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1555,7 +1722,7 @@ func (x *GetRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRefundResponse.ProtoReflect.Descriptor instead.
 func (*GetRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{20}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetRefundResponse) GetRefund() *Refund {
@@ -1576,7 +1743,7 @@ type ListRefundsRequest struct {
 
 func (x *ListRefundsRequest) Reset() {
 	*x = ListRefundsRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[21]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1588,7 +1755,7 @@ func (x *ListRefundsRequest) String() string {
 func (*ListRefundsRequest) ProtoMessage() {}
 
 func (x *ListRefundsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[21]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1601,7 +1768,7 @@ func (x *ListRefundsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRefundsRequest.ProtoReflect.Descriptor instead.
 func (*ListRefundsRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{21}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListRefundsRequest) GetHospital() string {
@@ -1627,7 +1794,7 @@ type ListRefundsResponse struct {
 
 func (x *ListRefundsResponse) Reset() {
 	*x = ListRefundsResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[22]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1639,7 +1806,7 @@ func (x *ListRefundsResponse) String() string {
 func (*ListRefundsResponse) ProtoMessage() {}
 
 func (x *ListRefundsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[22]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1652,7 +1819,7 @@ func (x *ListRefundsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRefundsResponse.ProtoReflect.Descriptor instead.
 func (*ListRefundsResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{22}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ListRefundsResponse) GetRefunds() []*Refund {
@@ -1672,7 +1839,7 @@ type QueryRefundRequest struct {
 
 func (x *QueryRefundRequest) Reset() {
 	*x = QueryRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[23]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1684,7 +1851,7 @@ func (x *QueryRefundRequest) String() string {
 func (*QueryRefundRequest) ProtoMessage() {}
 
 func (x *QueryRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[23]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1697,7 +1864,7 @@ func (x *QueryRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRefundRequest.ProtoReflect.Descriptor instead.
 func (*QueryRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{23}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *QueryRefundRequest) GetHospital() string {
@@ -1723,7 +1890,7 @@ type QueryRefundResponse struct {
 
 func (x *QueryRefundResponse) Reset() {
 	*x = QueryRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[24]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1735,7 +1902,7 @@ func (x *QueryRefundResponse) String() string {
 func (*QueryRefundResponse) ProtoMessage() {}
 
 func (x *QueryRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[24]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1748,7 +1915,7 @@ func (x *QueryRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRefundResponse.ProtoReflect.Descriptor instead.
 func (*QueryRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{24}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *QueryRefundResponse) GetRefund() *Refund {
@@ -1771,7 +1938,7 @@ type DecideRefundRequest struct {
 
 func (x *DecideRefundRequest) Reset() {
 	*x = DecideRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[25]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1783,7 +1950,7 @@ func (x *DecideRefundRequest) String() string {
 func (*DecideRefundRequest) ProtoMessage() {}
 
 func (x *DecideRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[25]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1796,7 +1963,7 @@ func (x *DecideRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRefundRequest.ProtoReflect.Descriptor instead.
 func (*DecideRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{25}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *DecideRefundRequest) GetHospital() string {
@@ -1836,7 +2003,7 @@ type DecideRefundResponse struct {
 
 func (x *DecideRefundResponse) Reset() {
 	*x = DecideRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[26]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1848,7 +2015,7 @@ func (x *DecideRefundResponse) String() string {
 func (*DecideRefundResponse) ProtoMessage() {}
 
 func (x *DecideRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[26]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1861,7 +2028,7 @@ func (x *DecideRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRefundResponse.ProtoReflect.Descriptor instead.
 func (*DecideRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{26}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DecideRefundResponse) GetRefund() *Refund {
@@ -1881,7 +2048,7 @@ type ReissueRefundRequest struct {
 
 func (x *ReissueRefundRequest) Reset() {
 	*x = ReissueRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[27]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1893,7 +2060,7 @@ func (x *ReissueRefundRequest) String() string {
 func (*ReissueRefundRequest) ProtoMessage() {}
 
 func (x *ReissueRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[27]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1906,7 +2073,7 @@ func (x *ReissueRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReissueRefundRequest.ProtoReflect.Descriptor instead.
 func (*ReissueRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{27}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ReissueRefundRequest) GetHospital() string {
@@ -1932,7 +2099,7 @@ type ReissueRefundResponse struct {
 
 func (x *ReissueRefundResponse) Reset() {
 	*x = ReissueRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[28]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1944,7 +2111,7 @@ func (x *ReissueRefundResponse) String() string {
 func (*ReissueRefundResponse) ProtoMessage() {}
 
 func (x *ReissueRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[28]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1957,7 +2124,7 @@ func (x *ReissueRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReissueRefundResponse.ProtoReflect.Descriptor instead.
 func (*ReissueRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{28}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ReissueRefundResponse) GetRefund() *Refund {
@@ -1977,7 +2144,7 @@ type AcknowledgeRefundRequest struct {
 
 func (x *AcknowledgeRefundRequest) Reset() {
 	*x = AcknowledgeRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[29]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1989,7 +2156,7 @@ func (x *AcknowledgeRefundRequest) String() string {
 func (*AcknowledgeRefundRequest) ProtoMessage() {}
 
 func (x *AcknowledgeRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[29]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2002,7 +2169,7 @@ func (x *AcknowledgeRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeRefundRequest.ProtoReflect.Descriptor instead.
 func (*AcknowledgeRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{29}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AcknowledgeRefundRequest) GetHospital() string {
@@ -2028,7 +2195,7 @@ type AcknowledgeRefundResponse struct {
 
 func (x *AcknowledgeRefundResponse) Reset() {
 	*x = AcknowledgeRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[30]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2040,7 +2207,7 @@ func (x *AcknowledgeRefundResponse) String() string {
 func (*AcknowledgeRefundResponse) ProtoMessage() {}
 
 func (x *AcknowledgeRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[30]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2053,7 +2220,7 @@ func (x *AcknowledgeRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeRefundResponse.ProtoReflect.Descriptor instead.
 func (*AcknowledgeRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{30}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *AcknowledgeRefundResponse) GetRefund() *Refund {
@@ -2074,7 +2241,7 @@ type ReplayNoticesRequest struct {
 
 func (x *ReplayNoticesRequest) Reset() {
 	*x = ReplayNoticesRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[31]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2086,7 +2253,7 @@ func (x *ReplayNoticesRequest) String() string {
 func (*ReplayNoticesRequest) ProtoMessage() {}
 
 func (x *ReplayNoticesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[31]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2099,7 +2266,7 @@ func (x *ReplayNoticesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayNoticesRequest.ProtoReflect.Descriptor instead.
 func (*ReplayNoticesRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{31}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReplayNoticesRequest) GetHospital() string {
@@ -2125,7 +2292,7 @@ type ReplayNoticesResponse struct {
 
 func (x *ReplayNoticesResponse) Reset() {
 	*x = ReplayNoticesResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[32]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2137,7 +2304,7 @@ func (x *ReplayNoticesResponse) String() string {
 func (*ReplayNoticesResponse) ProtoMessage() {}
 
 func (x *ReplayNoticesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[32]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2150,7 +2317,7 @@ func (x *ReplayNoticesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayNoticesResponse.ProtoReflect.Descriptor instead.
 func (*ReplayNoticesResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{32}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReplayNoticesResponse) GetNotices() int32 {
@@ -2164,7 +2331,19 @@ var File_clearward_pay_v1_pay_proto protoreflect.FileDescriptor
 
 const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"\n" +
-	"\x1aclearward/pay/v1/pay.proto\x12\x10clearward.pay.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x04\n" +
+	"\x1aclearward/pay/v1/pay.proto\x12\x10clearward.pay.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"3\n" +
+	"\x15ListOperationsRequest\x12\x1a\n" +
+	"\bhospital\x18\x01 \x01(\tR\bhospital\"U\n" +
+	"\x16ListOperationsResponse\x12;\n" +
+	"\n" +
+	"operations\x18\x01 \x03(\v2\x1b.clearward.pay.v1.OperationR\n" +
+	"operations\"\x7f\n" +
+	"\tOperation\x12\x19\n" +
+	"\bbiz_type\x18\x01 \x01(\tR\abizType\x12\x16\n" +
+	"\x06number\x18\x02 \x01(\x05R\x06number\x12\x12\n" +
+	"\x04step\x18\x03 \x01(\tR\x04step\x12\x10\n" +
+	"\x03who\x18\x04 \x01(\tR\x03who\x12\x19\n" +
+	"\bon_fault\x18\x05 \x01(\tR\aonFault\"\xe5\x04\n" +
 	"\aPayment\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x19\n" +
 	"\border_no\x18\x02 \x01(\tR\aorderNo\x12\x18\n" +
@@ -2328,14 +2507,15 @@ const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\tR\x06number\"1\n" +
 	"\x15ReplayNoticesResponse\x12\x18\n" +
-	"\anotices\x18\x01 \x01(\x05R\anotices2\xff\x03\n" +
+	"\anotices\x18\x01 \x01(\x05R\anotices2\xe9\x04\n" +
 	"\x0ePaymentService\x12`\n" +
 	"\rCreatePayment\x12&.clearward.pay.v1.CreatePaymentRequest\x1a'.clearward.pay.v1.CreatePaymentResponse\x12\\\n" +
 	"\n" +
 	"GetPayment\x12#.clearward.pay.v1.GetPaymentRequest\x1a$.clearward.pay.v1.GetPaymentResponse\"\x03\x90\x02\x01\x12]\n" +
 	"\fQueryPayment\x12%.clearward.pay.v1.QueryPaymentRequest\x1a&.clearward.pay.v1.QueryPaymentResponse\x12]\n" +
 	"\fClosePayment\x12%.clearward.pay.v1.ClosePaymentRequest\x1a&.clearward.pay.v1.ClosePaymentResponse\x12o\n" +
-	"\x12AcknowledgePayment\x12+.clearward.pay.v1.AcknowledgePaymentRequest\x1a,.clearward.pay.v1.AcknowledgePaymentResponse2\xe1\a\n" +
+	"\x12AcknowledgePayment\x12+.clearward.pay.v1.AcknowledgePaymentRequest\x1a,.clearward.pay.v1.AcknowledgePaymentResponse\x12h\n" +
+	"\x0eListOperations\x12'.clearward.pay.v1.ListOperationsRequest\x1a(.clearward.pay.v1.ListOperationsResponse\"\x03\x90\x02\x012\xe1\a\n" +
 	"\rRefundService\x12`\n" +
 	"\rGetRefundable\x12&.clearward.pay.v1.GetRefundableRequest\x1a'.clearward.pay.v1.GetRefundableResponse\x12]\n" +
 	"\fCreateRefund\x12%.clearward.pay.v1.CreateRefundRequest\x1a&.clearward.pay.v1.CreateRefundResponse\x12f\n" +
@@ -2360,97 +2540,103 @@ func file_clearward_pay_v1_pay_proto_rawDescGZIP() []byte {
 	return file_clearward_pay_v1_pay_proto_rawDescData
 }
 
-var file_clearward_pay_v1_pay_proto_msgTypes = make([]protoimpl.MessageInfo, 33)
+var file_clearward_pay_v1_pay_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
 var file_clearward_pay_v1_pay_proto_goTypes = []any{
-	(*Payment)(nil),                    // 0: clearward.pay.v1.Payment
-	(*CreatePaymentRequest)(nil),       // 1: clearward.pay.v1.CreatePaymentRequest
-	(*CreatePaymentResponse)(nil),      // 2: clearward.pay.v1.CreatePaymentResponse
-	(*GetPaymentRequest)(nil),          // 3: clearward.pay.v1.GetPaymentRequest
-	(*GetPaymentResponse)(nil),         // 4: clearward.pay.v1.GetPaymentResponse
-	(*QueryPaymentRequest)(nil),        // 5: clearward.pay.v1.QueryPaymentRequest
-	(*QueryPaymentResponse)(nil),       // 6: clearward.pay.v1.QueryPaymentResponse
-	(*ClosePaymentRequest)(nil),        // 7: clearward.pay.v1.ClosePaymentRequest
-	(*ClosePaymentResponse)(nil),       // 8: clearward.pay.v1.ClosePaymentResponse
-	(*AcknowledgePaymentRequest)(nil),  // 9: clearward.pay.v1.AcknowledgePaymentRequest
-	(*AcknowledgePaymentResponse)(nil), // 10: clearward.pay.v1.AcknowledgePaymentResponse
-	(*Refund)(nil),                     // 11: clearward.pay.v1.Refund
-	(*Limit)(nil),                      // 12: clearward.pay.v1.Limit
-	(*GetRefundableRequest)(nil),       // 13: clearward.pay.v1.GetRefundableRequest
-	(*GetRefundableResponse)(nil),      // 14: clearward.pay.v1.GetRefundableResponse
-	(*CreateRefundRequest)(nil),        // 15: clearward.pay.v1.CreateRefundRequest
-	(*CreateRefundResponse)(nil),       // 16: clearward.pay.v1.CreateRefundResponse
-	(*DischargeRefundRequest)(nil),     // 17: clearward.pay.v1.DischargeRefundRequest
-	(*DischargeRefundResponse)(nil),    // 18: clearward.pay.v1.DischargeRefundResponse
-	(*GetRefundRequest)(nil),           // 19: clearward.pay.v1.GetRefundRequest
-	(*GetRefundResponse)(nil),          // 20: clearward.pay.v1.GetRefundResponse
-	(*ListRefundsRequest)(nil),         // 21: clearward.pay.v1.ListRefundsRequest
-	(*ListRefundsResponse)(nil),        // 22: clearward.pay.v1.ListRefundsResponse
-	(*QueryRefundRequest)(nil),         // 23: clearward.pay.v1.QueryRefundRequest
-	(*QueryRefundResponse)(nil),        // 24: clearward.pay.v1.QueryRefundResponse
-	(*DecideRefundRequest)(nil),        // 25: clearward.pay.v1.DecideRefundRequest
-	(*DecideRefundResponse)(nil),       // 26: clearward.pay.v1.DecideRefundResponse
-	(*ReissueRefundRequest)(nil),       // 27: clearward.pay.v1.ReissueRefundRequest
-	(*ReissueRefundResponse)(nil),      // 28: clearward.pay.v1.ReissueRefundResponse
-	(*AcknowledgeRefundRequest)(nil),   // 29: clearward.pay.v1.AcknowledgeRefundRequest
-	(*AcknowledgeRefundResponse)(nil),  // 30: clearward.pay.v1.AcknowledgeRefundResponse
-	(*ReplayNoticesRequest)(nil),       // 31: clearward.pay.v1.ReplayNoticesRequest
-	(*ReplayNoticesResponse)(nil),      // 32: clearward.pay.v1.ReplayNoticesResponse
-	(*timestamppb.Timestamp)(nil),      // 33: google.protobuf.Timestamp
+	(*ListOperationsRequest)(nil),      // 0: clearward.pay.v1.ListOperationsRequest
+	(*ListOperationsResponse)(nil),     // 1: clearward.pay.v1.ListOperationsResponse
+	(*Operation)(nil),                  // 2: clearward.pay.v1.Operation
+	(*Payment)(nil),                    // 3: clearward.pay.v1.Payment
+	(*CreatePaymentRequest)(nil),       // 4: clearward.pay.v1.CreatePaymentRequest
+	(*CreatePaymentResponse)(nil),      // 5: clearward.pay.v1.CreatePaymentResponse
+	(*GetPaymentRequest)(nil),          // 6: clearward.pay.v1.GetPaymentRequest
+	(*GetPaymentResponse)(nil),         // 7: clearward.pay.v1.GetPaymentResponse
+	(*QueryPaymentRequest)(nil),        // 8: clearward.pay.v1.QueryPaymentRequest
+	(*QueryPaymentResponse)(nil),       // 9: clearward.pay.v1.QueryPaymentResponse
+	(*ClosePaymentRequest)(nil),        // 10: clearward.pay.v1.ClosePaymentRequest
+	(*ClosePaymentResponse)(nil),       // 11: clearward.pay.v1.ClosePaymentResponse
+	(*AcknowledgePaymentRequest)(nil),  // 12: clearward.pay.v1.AcknowledgePaymentRequest
+	(*AcknowledgePaymentResponse)(nil), // 13: clearward.pay.v1.AcknowledgePaymentResponse
+	(*Refund)(nil),                     // 14: clearward.pay.v1.Refund
+	(*Limit)(nil),                      // 15: clearward.pay.v1.Limit
+	(*GetRefundableRequest)(nil),       // 16: clearward.pay.v1.GetRefundableRequest
+	(*GetRefundableResponse)(nil),      // 17: clearward.pay.v1.GetRefundableResponse
+	(*CreateRefundRequest)(nil),        // 18: clearward.pay.v1.CreateRefundRequest
+	(*CreateRefundResponse)(nil),       // 19: clearward.pay.v1.CreateRefundResponse
+	(*DischargeRefundRequest)(nil),     // 20: clearward.pay.v1.DischargeRefundRequest
+	(*DischargeRefundResponse)(nil),    // 21: clearward.pay.v1.DischargeRefundResponse
+	(*GetRefundRequest)(nil),           // 22: clearward.pay.v1.GetRefundRequest
+	(*GetRefundResponse)(nil),          // 23: clearward.pay.v1.GetRefundResponse
+	(*ListRefundsRequest)(nil),         // 24: clearward.pay.v1.ListRefundsRequest
+	(*ListRefundsResponse)(nil),        // 25: clearward.pay.v1.ListRefundsResponse
+	(*QueryRefundRequest)(nil),         // 26: clearward.pay.v1.QueryRefundRequest
+	(*QueryRefundResponse)(nil),        // 27: clearward.pay.v1.QueryRefundResponse
+	(*DecideRefundRequest)(nil),        // 28: clearward.pay.v1.DecideRefundRequest
+	(*DecideRefundResponse)(nil),       // 29: clearward.pay.v1.DecideRefundResponse
+	(*ReissueRefundRequest)(nil),       // 30: clearward.pay.v1.ReissueRefundRequest
+	(*ReissueRefundResponse)(nil),      // 31: clearward.pay.v1.ReissueRefundResponse
+	(*AcknowledgeRefundRequest)(nil),   // 32: clearward.pay.v1.AcknowledgeRefundRequest
+	(*AcknowledgeRefundResponse)(nil),  // 33: clearward.pay.v1.AcknowledgeRefundResponse
+	(*ReplayNoticesRequest)(nil),       // 34: clearward.pay.v1.ReplayNoticesRequest
+	(*ReplayNoticesResponse)(nil),      // 35: clearward.pay.v1.ReplayNoticesResponse
+	(*timestamppb.Timestamp)(nil),      // 36: google.protobuf.Timestamp
 }
 var file_clearward_pay_v1_pay_proto_depIdxs = []int32{
-	33, // 0: clearward.pay.v1.Payment.success_at:type_name -> google.protobuf.Timestamp
-	33, // 1: clearward.pay.v1.Payment.expires_at:type_name -> google.protobuf.Timestamp
-	0,  // 2: clearward.pay.v1.CreatePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
-	0,  // 3: clearward.pay.v1.GetPaymentResponse.payment:type_name -> clearward.pay.v1.Payment
-	0,  // 4: clearward.pay.v1.QueryPaymentResponse.payment:type_name -> clearward.pay.v1.Payment
-	0,  // 5: clearward.pay.v1.ClosePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
-	0,  // 6: clearward.pay.v1.AcknowledgePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
-	33, // 7: clearward.pay.v1.Refund.success_at:type_name -> google.protobuf.Timestamp
-	12, // 8: clearward.pay.v1.GetRefundableResponse.limits:type_name -> clearward.pay.v1.Limit
-	11, // 9: clearward.pay.v1.CreateRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	15, // 10: clearward.pay.v1.DischargeRefundRequest.refund:type_name -> clearward.pay.v1.CreateRefundRequest
-	11, // 11: clearward.pay.v1.DischargeRefundResponse.refunds:type_name -> clearward.pay.v1.Refund
-	11, // 12: clearward.pay.v1.GetRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	11, // 13: clearward.pay.v1.ListRefundsResponse.refunds:type_name -> clearward.pay.v1.Refund
-	11, // 14: clearward.pay.v1.QueryRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	11, // 15: clearward.pay.v1.DecideRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	11, // 16: clearward.pay.v1.ReissueRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	11, // 17: clearward.pay.v1.AcknowledgeRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	1,  // 18: clearward.pay.v1.PaymentService.CreatePayment:input_type -> clearward.pay.v1.CreatePaymentRequest
-	3,  // 19: clearward.pay.v1.PaymentService.GetPayment:input_type -> clearward.pay.v1.GetPaymentRequest
-	5,  // 20: clearward.pay.v1.PaymentService.QueryPayment:input_type -> clearward.pay.v1.QueryPaymentRequest
-	7,  // 21: clearward.pay.v1.PaymentService.ClosePayment:input_type -> clearward.pay.v1.ClosePaymentRequest
-	9,  // 22: clearward.pay.v1.PaymentService.AcknowledgePayment:input_type -> clearward.pay.v1.AcknowledgePaymentRequest
-	13, // 23: clearward.pay.v1.RefundService.GetRefundable:input_type -> clearward.pay.v1.GetRefundableRequest
-	15, // 24: clearward.pay.v1.RefundService.CreateRefund:input_type -> clearward.pay.v1.CreateRefundRequest
-	17, // 25: clearward.pay.v1.RefundService.DischargeRefund:input_type -> clearward.pay.v1.DischargeRefundRequest
-	19, // 26: clearward.pay.v1.RefundService.GetRefund:input_type -> clearward.pay.v1.GetRefundRequest
-	21, // 27: clearward.pay.v1.RefundService.ListRefunds:input_type -> clearward.pay.v1.ListRefundsRequest
-	23, // 28: clearward.pay.v1.RefundService.QueryRefund:input_type -> clearward.pay.v1.QueryRefundRequest
-	25, // 29: clearward.pay.v1.RefundService.DecideRefund:input_type -> clearward.pay.v1.DecideRefundRequest
-	27, // 30: clearward.pay.v1.RefundService.ReissueRefund:input_type -> clearward.pay.v1.ReissueRefundRequest
-	29, // 31: clearward.pay.v1.RefundService.AcknowledgeRefund:input_type -> clearward.pay.v1.AcknowledgeRefundRequest
-	31, // 32: clearward.pay.v1.RefundService.ReplayNotices:input_type -> clearward.pay.v1.ReplayNoticesRequest
-	2,  // 33: clearward.pay.v1.PaymentService.CreatePayment:output_type -> clearward.pay.v1.CreatePaymentResponse
-	4,  // 34: clearward.pay.v1.PaymentService.GetPayment:output_type -> clearward.pay.v1.GetPaymentResponse
-	6,  // 35: clearward.pay.v1.PaymentService.QueryPayment:output_type -> clearward.pay.v1.QueryPaymentResponse
-	8,  // 36: clearward.pay.v1.PaymentService.ClosePayment:output_type -> clearward.pay.v1.ClosePaymentResponse
-	10, // 37: clearward.pay.v1.PaymentService.AcknowledgePayment:output_type -> clearward.pay.v1.AcknowledgePaymentResponse
-	14, // 38: clearward.pay.v1.RefundService.GetRefundable:output_type -> clearward.pay.v1.GetRefundableResponse
-	16, // 39: clearward.pay.v1.RefundService.CreateRefund:output_type -> clearward.pay.v1.CreateRefundResponse
-	18, // 40: clearward.pay.v1.RefundService.DischargeRefund:output_type -> clearward.pay.v1.DischargeRefundResponse
-	20, // 41: clearward.pay.v1.RefundService.GetRefund:output_type -> clearward.pay.v1.GetRefundResponse
-	22, // 42: clearward.pay.v1.RefundService.ListRefunds:output_type -> clearward.pay.v1.ListRefundsResponse
-	24, // 43: clearward.pay.v1.RefundService.QueryRefund:output_type -> clearward.pay.v1.QueryRefundResponse
-	26, // 44: clearward.pay.v1.RefundService.DecideRefund:output_type -> clearward.pay.v1.DecideRefundResponse
-	28, // 45: clearward.pay.v1.RefundService.ReissueRefund:output_type -> clearward.pay.v1.ReissueRefundResponse
-	30, // 46: clearward.pay.v1.RefundService.AcknowledgeRefund:output_type -> clearward.pay.v1.AcknowledgeRefundResponse
-	32, // 47: clearward.pay.v1.RefundService.ReplayNotices:output_type -> clearward.pay.v1.ReplayNoticesResponse
-	33, // [33:48] is the sub-list for method output_type
-	18, // [18:33] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	2,  // 0: clearward.pay.v1.ListOperationsResponse.operations:type_name -> clearward.pay.v1.Operation
+	36, // 1: clearward.pay.v1.Payment.success_at:type_name -> google.protobuf.Timestamp
+	36, // 2: clearward.pay.v1.Payment.expires_at:type_name -> google.protobuf.Timestamp
+	3,  // 3: clearward.pay.v1.CreatePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
+	3,  // 4: clearward.pay.v1.GetPaymentResponse.payment:type_name -> clearward.pay.v1.Payment
+	3,  // 5: clearward.pay.v1.QueryPaymentResponse.payment:type_name -> clearward.pay.v1.Payment
+	3,  // 6: clearward.pay.v1.ClosePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
+	3,  // 7: clearward.pay.v1.AcknowledgePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
+	36, // 8: clearward.pay.v1.Refund.success_at:type_name -> google.protobuf.Timestamp
+	15, // 9: clearward.pay.v1.GetRefundableResponse.limits:type_name -> clearward.pay.v1.Limit
+	14, // 10: clearward.pay.v1.CreateRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	18, // 11: clearward.pay.v1.DischargeRefundRequest.refund:type_name -> clearward.pay.v1.CreateRefundRequest
+	14, // 12: clearward.pay.v1.DischargeRefundResponse.refunds:type_name -> clearward.pay.v1.Refund
+	14, // 13: clearward.pay.v1.GetRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	14, // 14: clearward.pay.v1.ListRefundsResponse.refunds:type_name -> clearward.pay.v1.Refund
+	14, // 15: clearward.pay.v1.QueryRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	14, // 16: clearward.pay.v1.DecideRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	14, // 17: clearward.pay.v1.ReissueRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	14, // 18: clearward.pay.v1.AcknowledgeRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	4,  // 19: clearward.pay.v1.PaymentService.CreatePayment:input_type -> clearward.pay.v1.CreatePaymentRequest
+	6,  // 20: clearward.pay.v1.PaymentService.GetPayment:input_type -> clearward.pay.v1.GetPaymentRequest
+	8,  // 21: clearward.pay.v1.PaymentService.QueryPayment:input_type -> clearward.pay.v1.QueryPaymentRequest
+	10, // 22: clearward.pay.v1.PaymentService.ClosePayment:input_type -> clearward.pay.v1.ClosePaymentRequest
+	12, // 23: clearward.pay.v1.PaymentService.AcknowledgePayment:input_type -> clearward.pay.v1.AcknowledgePaymentRequest
+	0,  // 24: clearward.pay.v1.PaymentService.ListOperations:input_type -> clearward.pay.v1.ListOperationsRequest
+	16, // 25: clearward.pay.v1.RefundService.GetRefundable:input_type -> clearward.pay.v1.GetRefundableRequest
+	18, // 26: clearward.pay.v1.RefundService.CreateRefund:input_type -> clearward.pay.v1.CreateRefundRequest
+	20, // 27: clearward.pay.v1.RefundService.DischargeRefund:input_type -> clearward.pay.v1.DischargeRefundRequest
+	22, // 28: clearward.pay.v1.RefundService.GetRefund:input_type -> clearward.pay.v1.GetRefundRequest
+	24, // 29: clearward.pay.v1.RefundService.ListRefunds:input_type -> clearward.pay.v1.ListRefundsRequest
+	26, // 30: clearward.pay.v1.RefundService.QueryRefund:input_type -> clearward.pay.v1.QueryRefundRequest
+	28, // 31: clearward.pay.v1.RefundService.DecideRefund:input_type -> clearward.pay.v1.DecideRefundRequest
+	30, // 32: clearward.pay.v1.RefundService.ReissueRefund:input_type -> clearward.pay.v1.ReissueRefundRequest
+	32, // 33: clearward.pay.v1.RefundService.AcknowledgeRefund:input_type -> clearward.pay.v1.AcknowledgeRefundRequest
+	34, // 34: clearward.pay.v1.RefundService.ReplayNotices:input_type -> clearward.pay.v1.ReplayNoticesRequest
+	5,  // 35: clearward.pay.v1.PaymentService.CreatePayment:output_type -> clearward.pay.v1.CreatePaymentResponse
+	7,  // 36: clearward.pay.v1.PaymentService.GetPayment:output_type -> clearward.pay.v1.GetPaymentResponse
+	9,  // 37: clearward.pay.v1.PaymentService.QueryPayment:output_type -> clearward.pay.v1.QueryPaymentResponse
+	11, // 38: clearward.pay.v1.PaymentService.ClosePayment:output_type -> clearward.pay.v1.ClosePaymentResponse
+	13, // 39: clearward.pay.v1.PaymentService.AcknowledgePayment:output_type -> clearward.pay.v1.AcknowledgePaymentResponse
+	1,  // 40: clearward.pay.v1.PaymentService.ListOperations:output_type -> clearward.pay.v1.ListOperationsResponse
+	17, // 41: clearward.pay.v1.RefundService.GetRefundable:output_type -> clearward.pay.v1.GetRefundableResponse
+	19, // 42: clearward.pay.v1.RefundService.CreateRefund:output_type -> clearward.pay.v1.CreateRefundResponse
+	21, // 43: clearward.pay.v1.RefundService.DischargeRefund:output_type -> clearward.pay.v1.DischargeRefundResponse
+	23, // 44: clearward.pay.v1.RefundService.GetRefund:output_type -> clearward.pay.v1.GetRefundResponse
+	25, // 45: clearward.pay.v1.RefundService.ListRefunds:output_type -> clearward.pay.v1.ListRefundsResponse
+	27, // 46: clearward.pay.v1.RefundService.QueryRefund:output_type -> clearward.pay.v1.QueryRefundResponse
+	29, // 47: clearward.pay.v1.RefundService.DecideRefund:output_type -> clearward.pay.v1.DecideRefundResponse
+	31, // 48: clearward.pay.v1.RefundService.ReissueRefund:output_type -> clearward.pay.v1.ReissueRefundResponse
+	33, // 49: clearward.pay.v1.RefundService.AcknowledgeRefund:output_type -> clearward.pay.v1.AcknowledgeRefundResponse
+	35, // 50: clearward.pay.v1.RefundService.ReplayNotices:output_type -> clearward.pay.v1.ReplayNoticesResponse
+	35, // [35:51] is the sub-list for method output_type
+	19, // [19:35] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_clearward_pay_v1_pay_proto_init() }
@@ -2464,7 +2650,7 @@ func file_clearward_pay_v1_pay_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clearward_pay_v1_pay_proto_rawDesc), len(file_clearward_pay_v1_pay_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   33,
+			NumMessages:   36,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

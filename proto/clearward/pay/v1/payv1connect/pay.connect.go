@@ -54,6 +54,9 @@ const (
 	// PaymentServiceAcknowledgePaymentProcedure is the fully-qualified name of the PaymentService's
 	// AcknowledgePayment RPC.
 	PaymentServiceAcknowledgePaymentProcedure = "/clearward.pay.v1.PaymentService/AcknowledgePayment"
+	// PaymentServiceListOperationsProcedure is the fully-qualified name of the PaymentService's
+	// ListOperations RPC.
+	PaymentServiceListOperationsProcedure = "/clearward.pay.v1.PaymentService/ListOperations"
 	// RefundServiceGetRefundableProcedure is the fully-qualified name of the RefundService's
 	// GetRefundable RPC.
 	RefundServiceGetRefundableProcedure = "/clearward.pay.v1.RefundService/GetRefundable"
@@ -97,6 +100,9 @@ type PaymentServiceClient interface {
 	ClosePayment(context.Context, *v1.ClosePaymentRequest) (*v1.ClosePaymentResponse, error)
 	// AcknowledgePayment says what HIS has booked, where the app calls HIS.
 	AcknowledgePayment(context.Context, *v1.AcknowledgePaymentRequest) (*v1.AcknowledgePaymentResponse, error)
+	// ListOperations lists the steps of every business in their order: a step before
+	// its turn is refused.
+	ListOperations(context.Context, *v1.ListOperationsRequest) (*v1.ListOperationsResponse, error)
 }
 
 // NewPaymentServiceClient constructs a client for the clearward.pay.v1.PaymentService service. By
@@ -141,6 +147,13 @@ func NewPaymentServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(paymentServiceMethods.ByName("AcknowledgePayment")),
 			connect.WithClientOptions(opts...),
 		),
+		listOperations: connect.NewClient[v1.ListOperationsRequest, v1.ListOperationsResponse](
+			httpClient,
+			baseURL+PaymentServiceListOperationsProcedure,
+			connect.WithSchema(paymentServiceMethods.ByName("ListOperations")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -151,6 +164,7 @@ type paymentServiceClient struct {
 	queryPayment       *connect.Client[v1.QueryPaymentRequest, v1.QueryPaymentResponse]
 	closePayment       *connect.Client[v1.ClosePaymentRequest, v1.ClosePaymentResponse]
 	acknowledgePayment *connect.Client[v1.AcknowledgePaymentRequest, v1.AcknowledgePaymentResponse]
+	listOperations     *connect.Client[v1.ListOperationsRequest, v1.ListOperationsResponse]
 }
 
 // CreatePayment calls clearward.pay.v1.PaymentService.CreatePayment.
@@ -198,6 +212,15 @@ func (c *paymentServiceClient) AcknowledgePayment(ctx context.Context, req *v1.A
 	return nil, err
 }
 
+// ListOperations calls clearward.pay.v1.PaymentService.ListOperations.
+func (c *paymentServiceClient) ListOperations(ctx context.Context, req *v1.ListOperationsRequest) (*v1.ListOperationsResponse, error) {
+	response, err := c.listOperations.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // PaymentServiceHandler is an implementation of the clearward.pay.v1.PaymentService service.
 type PaymentServiceHandler interface {
 	// CreatePayment collects for a bill of HIS; a bill has one live payment. What it
@@ -210,6 +233,9 @@ type PaymentServiceHandler interface {
 	ClosePayment(context.Context, *v1.ClosePaymentRequest) (*v1.ClosePaymentResponse, error)
 	// AcknowledgePayment says what HIS has booked, where the app calls HIS.
 	AcknowledgePayment(context.Context, *v1.AcknowledgePaymentRequest) (*v1.AcknowledgePaymentResponse, error)
+	// ListOperations lists the steps of every business in their order: a step before
+	// its turn is refused.
+	ListOperations(context.Context, *v1.ListOperationsRequest) (*v1.ListOperationsResponse, error)
 }
 
 // NewPaymentServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -250,6 +276,13 @@ func NewPaymentServiceHandler(svc PaymentServiceHandler, opts ...connect.Handler
 		connect.WithSchema(paymentServiceMethods.ByName("AcknowledgePayment")),
 		connect.WithHandlerOptions(opts...),
 	)
+	paymentServiceListOperationsHandler := connect.NewUnaryHandlerSimple(
+		PaymentServiceListOperationsProcedure,
+		svc.ListOperations,
+		connect.WithSchema(paymentServiceMethods.ByName("ListOperations")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/clearward.pay.v1.PaymentService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case PaymentServiceCreatePaymentProcedure:
@@ -262,6 +295,8 @@ func NewPaymentServiceHandler(svc PaymentServiceHandler, opts ...connect.Handler
 			paymentServiceClosePaymentHandler.ServeHTTP(w, r)
 		case PaymentServiceAcknowledgePaymentProcedure:
 			paymentServiceAcknowledgePaymentHandler.ServeHTTP(w, r)
+		case PaymentServiceListOperationsProcedure:
+			paymentServiceListOperationsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -289,6 +324,10 @@ func (UnimplementedPaymentServiceHandler) ClosePayment(context.Context, *v1.Clos
 
 func (UnimplementedPaymentServiceHandler) AcknowledgePayment(context.Context, *v1.AcknowledgePaymentRequest) (*v1.AcknowledgePaymentResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.PaymentService.AcknowledgePayment is not implemented"))
+}
+
+func (UnimplementedPaymentServiceHandler) ListOperations(context.Context, *v1.ListOperationsRequest) (*v1.ListOperationsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.PaymentService.ListOperations is not implemented"))
 }
 
 // RefundServiceClient is a client for the clearward.pay.v1.RefundService service.
