@@ -53,7 +53,6 @@ type outside struct {
 	refunds []channels.RefundAnswer
 	words   []channels.HISAnswer
 	calls   []string
-	sent    map[string]int // refund numbers
 }
 
 func (o *outside) Gateway(string, string) (channels.Gateway, error) { return gateway{o}, nil }
