@@ -120,6 +120,8 @@ func (e *paymentEvent) answered(b *ledger.Batch, p *Payment, reversals *refundRo
 		return ledger.EntryID{}, ErrForeign.Because("merchant_no", "%s: nothing is changed", rule)
 	}
 	switch {
+	case a.Outcome == channels.OutcomeSucceeded && p.givenBackUnheard(a):
+		return e.paidThenReversed(b, p, reversals)
 	case a.Outcome == channels.OutcomeSucceeded:
 		return e.succeeded(b, p)
 	case !p.Status.open():
@@ -145,6 +147,13 @@ func (e *paymentEvent) answered(b *ledger.Batch, p *Payment, reversals *refundRo
 		e.waiting(p)
 	}
 	return ledger.EntryID{}, nil
+}
+
+// givenBackUnheard says whether a reversal gave the money back and its answer was
+// lost: Alipay then says that the trade was paid and is wholly refunded
+// (spec/channels.md D.5). Nothing else gives back a payment that is still open.
+func (p *Payment) givenBackUnheard(a *channels.PayAnswer) bool {
+	return a.Refunded && p.Status.open() && p.Act == channels.ActReverse && (a.Amount == 0 || a.Amount == p.Amount)
 }
 
 // mayBeGone says whether a channel that knows no such order is the end of it. What

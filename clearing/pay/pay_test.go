@@ -399,6 +399,27 @@ func TestAReversalOfWhatWasPaidHasBothLegs(t *testing.T) {
 	k.verify()
 }
 
+// The reversal gave the money back, its answer was lost, and a query says what Alipay
+// says of such a trade: nobody is served for it.
+func TestAReversalWhoseAnswerWasLostIsNoPayment(t *testing.T) {
+	k := newDesk(t)
+	k.answers = []channels.PayAnswer{unknown, unknown, unknown, {Outcome: channels.OutcomeSucceeded, Amount: 10000, Refunded: true, TradeNo: "42", SuccessAt: noon}}
+	p := k.pay(codePayment("k1", "B1", 10000))
+	k.now = k.now.Add(20 * time.Second)
+	if _, err := k.Payments.Close(t.Context(), "H1", p.OrderNo); err != nil {
+		t.Fatal(err)
+	}
+	p, err := k.Payments.Query(t.Context(), "H1", p.OrderNo)
+	if err != nil || p.Live || p.Refunded != 10000 || p.HIS != "" || !p.Advise().ChargeAgain {
+		t.Errorf("%+v, %v", p, err)
+	}
+	if got := k.journals(); got != "J01+J03+J04a J22 J19a+J19b" {
+		t.Errorf("posted %s", got)
+	}
+	k.balances(nil)
+	k.verify()
+}
+
 func TestWordsThatChangeNothing(t *testing.T) {
 	k := newDesk(t)
 	k.answers = []channels.PayAnswer{pending}
