@@ -171,6 +171,12 @@ type keyCommands struct {
 		Service string `help:"Of a program, which may bring data and start runs, and decide nothing." xor:"who"`
 		Role    string `help:"ACCOUNTANT (maker), FINANCE_HEAD (checker), CASHIER, TREASURER, INSURANCE, IT, OPERATOR, SUPPLIER, AUDITOR, ADMIN."`
 	} `cmd:"" help:"Make a key. It is shown once; its hash is stored."`
+	Deputy struct {
+		Person string `required:"" help:"Who stands in."`
+		For    string `required:"" help:"For whom, as on that person's key."`
+		Role   string `required:"" help:"Of the person who is away."`
+		Until  day    `required:"" help:"The last day; then the right ends by itself." placeholder:"DAY"`
+	} `cmd:"" help:"Make a key by which somebody stands in for a person who is away."`
 	List   struct{} `cmd:"" help:"List every key ever made, never the key itself."`
 	Revoke struct {
 		ID string `arg:"" help:"key_… as listed."`
@@ -188,6 +194,10 @@ func (c *keyCommands) Run(p *program, asked *kong.Context) error {
 		case "revoke":
 			return s.RevokeKey(p.ctx, c.Revoke.ID)
 		}
+		if asked.Selected().Name == "deputy" {
+			key, err := s.NewDeputy(p.ctx, c.Deputy.Person, auth.Role(c.Deputy.Role), c.Deputy.For, ledger.Day(c.Deputy.Until))
+			return p.showKey(key, err)
+		}
 		name, role := c.New.Person, auth.Role(c.New.Role)
 		if c.New.Service != "" {
 			if role != "" && role != auth.Service {
@@ -196,13 +206,17 @@ func (c *keyCommands) Run(p *program, asked *kong.Context) error {
 			name, role = c.New.Service, auth.Service
 		}
 		key, err := s.NewKey(p.ctx, name, role)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintln(p.out, key)
-		fmt.Fprintln(p.log, "This key is shown once. Keep it, and give it by --key or CLEARWARD_KEY.")
-		return nil
+		return p.showKey(key, err)
 	})
+}
+
+func (p *program) showKey(key string, err error) error {
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(p.out, key)
+	fmt.Fprintln(p.log, "This key is shown once. Keep it, and give it by --key or CLEARWARD_KEY.")
+	return nil
 }
 
 type factorCommands struct {

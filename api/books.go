@@ -68,6 +68,12 @@ func (s *Server) NewKey(ctx context.Context, name string, role auth.Role) (strin
 	return auth.New(ctx, s.DB, name, role, s.now())
 }
 
+// NewDeputy makes a key by which a person stands in for the holder of a role, to the
+// end of a day (U21).
+func (s *Server) NewDeputy(ctx context.Context, name string, role auth.Role, holder string, last ledger.Day) (string, error) {
+	return auth.NewDeputy(ctx, s.DB, name, role, holder, last.Add(1).Start(), s.now())
+}
+
 // RevokeKey ends a key for ever.
 func (s *Server) RevokeKey(ctx context.Context, id string) error {
 	return auth.Revoke(ctx, s.DB, id, s.now())
@@ -75,13 +81,16 @@ func (s *Server) RevokeKey(ctx context.Context, id string) error {
 
 // WriteKeys prints every key ever made.
 func WriteKeys(w io.Writer, keys []auth.Key) {
-	list := newTable("key", "name", "kind", "role", "made", "revoked")
+	list := newTable("key", "name", "kind", "role", "made", "deputy", "revoked")
 	for _, k := range keys {
-		revoked := ""
+		revoked, deputy := "", ""
+		if k.Until != nil {
+			deputy = "for " + k.For + " until " + k.Until.In(ledger.Beijing).Format("2006-01-02 15:04")
+		}
 		if k.RevokedAt != nil {
 			revoked = k.RevokedAt.In(ledger.Beijing).Format("2006-01-02 15:04")
 		}
-		list.add(k.Key, k.Name, string(k.Kind), string(k.Role), k.CreatedAt.In(ledger.Beijing).Format("2006-01-02 15:04"), revoked)
+		list.add(k.Key, k.Name, string(k.Kind), string(k.Role), k.CreatedAt.In(ledger.Beijing).Format("2006-01-02 15:04"), deputy, revoked)
 	}
 	list.write(w)
 }

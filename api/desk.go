@@ -20,7 +20,7 @@ func (s *Server) enter(ctx context.Context, key string, action auth.Action) (aut
 	if key == "" {
 		return auth.Principal{}, fmt.Errorf("%w: %s is done in a person's name", ErrNoKey, action)
 	}
-	p, err := auth.Check(ctx, s.DB, key)
+	p, err := auth.Check(ctx, s.DB, s.now(), key)
 	if err != nil {
 		return p, err
 	}

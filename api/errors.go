@@ -25,6 +25,8 @@ var advice = []struct {
 	{ErrNoKey, "give --key or set CLEARWARD_KEY; `clearward key new --person NAME --role ROLE` makes one"},
 	{auth.ErrUnknownKey, "`clearward key list` names the keys, `clearward key new` makes one"},
 	{auth.ErrRevoked, "`clearward key new` makes another"},
+	{auth.ErrEnded, "`clearward key deputy` names a deputy again"},
+	{auth.ErrDeputy, "look at the names; `clearward key list` shows who holds what, --until is a day"},
 	{auth.ErrSignature, "sign method, path, time, nonce and body as api/sdk does"},
 	{auth.ErrClock, "set the clock of this machine by NTP"},
 	{auth.ErrMustSign, "use api/sdk, or sign as it does"},

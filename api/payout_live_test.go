@@ -11,10 +11,12 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/clearward/clearward/api/auth"
 	"github.com/clearward/clearward/channels/sandbox/livebank"
 	"github.com/clearward/clearward/clearing/payout"
 	"github.com/clearward/clearward/ledger"
 	payoutv1 "github.com/clearward/clearward/proto/clearward/payout/v1"
+	"github.com/clearward/clearward/proto/clearward/payout/v1/payoutv1connect"
 	"github.com/clearward/clearward/recon"
 )
 
@@ -267,4 +269,25 @@ func TestAReturnedPayoutIsFrozenUntilTheAccountIsChanged(t *testing.T) {
 	h.is(again, "SUCCEEDED")
 	h.available(ctx, t, 70000)
 	h.atBank(70000, 1) // the other is of Monday
+}
+
+// U21: a deputy approves until the last day is over, with a second factor of his own.
+func TestADeputyApprovesUntilTheRightEndsByItself(t *testing.T) {
+	h := openBank(t)
+	key, err := h.NewDeputy(t.Context(), "周副主管", auth.FinanceHead, "李主管", thursday)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.checker, h.secret = payoutv1connect.NewPayoutServiceClient(h.door.Client(), h.door.URL, bearer(key)), h.enrol(t, "周副主管")
+	number := h.approved(30000)
+	if got := h.is(number, "APPROVED"); got.GetChecker() != "周副主管" {
+		t.Errorf("approved by %s", got.GetChecker())
+	}
+	h.clock(thursday, "23:59:59")
+	if _, err := h.checker.GetPayout(t.Context(), &payoutv1.GetPayoutRequest{Number: number}); err != nil {
+		t.Error(err)
+	}
+	h.clock(thursday.Add(1), "00:00:00")
+	_, err = h.checker.GetPayout(t.Context(), &payoutv1.GetPayoutRequest{Number: number})
+	denied(t, err, connect.CodeUnauthenticated, "DEPUTY_ENDED", "周副主管 stood in for 李主管 until 2026-09-17T16:00:00Z")
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/base32"
 	"encoding/binary"
 	"fmt"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -43,6 +44,7 @@ hospitals:
 type payoutHouse struct {
 	*Server
 	at                 atomic.Pointer[time.Time]
+	door               *httptest.Server
 	of                 func(name string, role auth.Role) payoutv1connect.PayoutServiceClient
 	maker, op, checker payoutv1connect.PayoutServiceClient
 	secret             []byte
@@ -70,23 +72,30 @@ func openPayouts(t *testing.T) *payoutHouse {
 		t.Fatal(err)
 	}
 	h.fund(t)
-	door := served(t, s)
+	h.door = served(t, s)
 	h.of = func(name string, role auth.Role) payoutv1connect.PayoutServiceClient {
-		return payoutv1connect.NewPayoutServiceClient(door.Client(), door.URL, bearer(newKey(t, s, name, role)))
+		return payoutv1connect.NewPayoutServiceClient(h.door.Client(), h.door.URL, bearer(newKey(t, s, name, role)))
 	}
 	h.maker, h.op, h.checker = h.of("王出纳", auth.Treasurer), h.of("孙运营", auth.Operator), h.of("李主管", auth.FinanceHead)
-	address, err := s.EnrolFactor(t.Context(), "李主管")
+	h.secret = h.enrol(t, "李主管")
+	return h
+}
+
+// enrol gives a person a second factor and returns its secret.
+func (h *payoutHouse) enrol(t *testing.T, person string) (secret []byte) {
+	t.Helper()
+	address, err := h.EnrolFactor(t.Context(), person)
 	if err != nil {
 		t.Fatal(err)
 	}
 	shown, err := url.Parse(address)
 	if err == nil {
-		h.secret, err = base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(shown.Query().Get("secret"))
+		secret, err = base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(shown.Query().Get("secret"))
 	}
 	if err != nil {
 		t.Fatal(address, err)
 	}
-	return h
+	return secret
 }
 
 func (h *payoutHouse) set(now time.Time) { h.at.Store(&now) }

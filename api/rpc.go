@@ -222,6 +222,7 @@ var errorCodes = []struct {
 	{ErrNoKey, connect.CodeUnauthenticated, "NO_KEY"},
 	{auth.ErrUnknownKey, connect.CodeUnauthenticated, "KEY_UNKNOWN"},
 	{auth.ErrRevoked, connect.CodeUnauthenticated, "KEY_REVOKED"},
+	{auth.ErrEnded, connect.CodeUnauthenticated, "DEPUTY_ENDED"},
 	{auth.ErrSignature, connect.CodeUnauthenticated, "SIGNATURE"},
 	{auth.ErrClock, connect.CodeUnauthenticated, "CLOCK"},
 	{auth.ErrMustSign, connect.CodeUnauthenticated, "MUST_SIGN"},

@@ -75,7 +75,7 @@ type payoutService struct{ s *Server }
 func (p payoutService) desk(ctx context.Context) (*payout.Payouts, payout.Person, error) {
 	who := caller(ctx)
 	all, err := p.s.payouts()
-	return all, payout.Person{Name: who.Name, Role: string(who.Role)}, err
+	return all, payout.Person{Name: who.Name, Role: string(who.Role), For: who.For}, err
 }
 
 // keyed refuses a request without an idempotency key.

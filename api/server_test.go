@@ -216,7 +216,7 @@ func TestACaseIsDecidedByTwoPeopleWhoMay(t *testing.T) {
 // samePerson has a maker who changes posts meet the proposal made before.
 func samePerson(t *testing.T, s *Server, maker, id string) {
 	t.Helper()
-	who, err := auth.Check(t.Context(), s.DB, maker)
+	who, err := auth.Check(t.Context(), s.DB, s.now(), maker)
 	if err != nil {
 		t.Fatal(err)
 	}

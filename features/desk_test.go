@@ -59,7 +59,7 @@ func (h *house) newKey(ctx context.Context, who string, role auth.Role) error {
 }
 
 func (h *house) revoke(ctx context.Context, who string) error {
-	p, err := auth.Check(ctx, h.server.DB, h.keys[who])
+	p, err := auth.Check(ctx, h.server.DB, now(), h.keys[who])
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func TestAKeyStandsForItsPersonUntilItIsRevoked(t *testing.T) {
 	if !strings.HasPrefix(key, "ck_") || len(key) != 46 {
 		t.Errorf("the key is %q", key)
 	}
-	p, err := auth.Check(t.Context(), d, key)
+	p, err := auth.Check(t.Context(), d, noon, key)
 	if err != nil || p.Name != "Wang Li" || p.Kind != auth.Person || p.Role != auth.Accountant || !strings.HasPrefix(p.Key, "key_") {
 		t.Errorf("Check = %+v, %v", p, err)
 	}
@@ -47,7 +47,7 @@ func TestAKeyStandsForItsPersonUntilItIsRevoked(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	_, err = auth.Check(t.Context(), d, key)
+	_, err = auth.Check(t.Context(), d, noon, key)
 	wantErr(t, err, auth.ErrRevoked, "of Wang Li")
 	keys, err := auth.List(t.Context(), d)
 	if err != nil || len(keys) != 1 || keys[0].Principal != p || keys[0].RevokedAt == nil || !keys[0].RevokedAt.Equal(noon.Add(time.Hour)) {
@@ -72,7 +72,7 @@ func TestWhatIsNoKeyIsRefused(t *testing.T) {
 	d := dbtest.New(t, auth.Schema)
 	key := newKey(t, d, "Wang Li", auth.Accountant)
 	for _, wrong := range []string{"", "ck_", key[:45], key + "=", key[3:], strings.ToLower(key)} {
-		_, err := auth.Check(t.Context(), d, wrong)
+		_, err := auth.Check(t.Context(), d, noon, wrong)
 		wantErr(t, err, auth.ErrUnknownKey, "the key is unknown")
 	}
 	wantErr(t, auth.Revoke(t.Context(), d, "key_0000", noon), auth.ErrUnknownKey, "key_0000")
@@ -124,7 +124,7 @@ func TestDutiesThatMustNotMeet(t *testing.T) {
 
 func TestARevokedKeyNoLongerForbidsAnotherPost(t *testing.T) {
 	d := dbtest.New(t, auth.Schema)
-	p, err := auth.Check(t.Context(), d, newKey(t, d, "Wang Li", auth.Accountant))
+	p, err := auth.Check(t.Context(), d, noon, newKey(t, d, "Wang Li", auth.Accountant))
 	if err != nil {
 		t.Fatal(err)
 	}

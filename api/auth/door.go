@@ -112,11 +112,11 @@ func (d *Door) key(ctx context.Context, id string) (keptKey, error) {
 	k, ok := d.kept[id]
 	d.mu.Unlock()
 	if ok && time.Since(k.read) < keepFor {
-		return k, k.refuse()
+		return k, k.refuse(d.now())
 	}
 	k = keptKey{Principal: Principal{Key: id}, read: time.Now()}
-	err := d.db.Pool.QueryRow(ctx, `SELECT hash, public_key, person, kind, role, revoked_at IS NOT NULL FROM api_keys WHERE id = $1`, id).
-		Scan(&k.hash, &k.public, &k.Name, &k.Kind, &k.Role, &k.revoked)
+	err := d.db.Pool.QueryRow(ctx, `SELECT hash, public_key, person, kind, role, deputy_for, ends_at, revoked_at IS NOT NULL FROM api_keys WHERE id = $1`, id).
+		Scan(&k.hash, &k.public, &k.Name, &k.Kind, &k.Role, &k.For, &k.Until, &k.revoked)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return k, ErrUnknownKey // not remembered: whoever guesses fills no memory
 	}
@@ -127,12 +127,12 @@ func (d *Door) key(ctx context.Context, id string) (keptKey, error) {
 	d.mu.Lock()
 	d.kept[id] = k
 	d.mu.Unlock()
-	return k, k.refuse()
+	return k, k.refuse(d.now())
 }
 
-func (k *keptKey) refuse() error {
+func (k *keptKey) refuse(now time.Time) error {
 	if k.revoked {
 		return fmt.Errorf("%w: %s of %s", ErrRevoked, k.Key, k.Name)
 	}
-	return nil
+	return k.ended(now)
 }

@@ -46,6 +46,9 @@ type Principal struct {
 	Name string // of the person or program
 	Kind Kind
 	Role Role
+	For  string // whose deputy this is, "" for nobody's
+	// Until is when a deputy's right ends, nil of everybody else.
+	Until *time.Time
 }
 
 // Key is a key as it is listed: never the key itself.
@@ -71,7 +74,21 @@ var ErrNoName = errors.New("a key needs the name of a person or program")
 // that must not meet another of the same person's is refused; names are compared
 // without regard to case and extra spaces.
 func New(ctx context.Context, d *db.DB, name string, role Role, now time.Time) (string, error) {
-	name = strings.Join(strings.Fields(name), " ")
+	return create(ctx, d, keyRow{name: spaced(name), role: role}, now)
+}
+
+func spaced(name string) string { return strings.Join(strings.Fields(name), " ") }
+
+// keyRow is a key that is asked for.
+type keyRow struct {
+	name   string
+	role   Role
+	holder string // of a deputy
+	until  *time.Time
+}
+
+func create(ctx context.Context, d *db.DB, k keyRow, now time.Time) (string, error) {
+	name, role := k.name, k.role
 	if name == "" {
 		return "", ErrNoName
 	}
@@ -93,7 +110,10 @@ func New(ctx context.Context, d *db.DB, name string, role Role, now time.Time) (
 	}
 	id, hash := identify(key)
 	err = d.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		held, err := rolesOf(ctx, tx, name)
+		held, err := rolesOf(ctx, tx, name, now)
+		if err == nil && k.holder != "" {
+			err = holds(ctx, tx, k.holder, role, now)
+		}
 		if err != nil {
 			return err
 		}
@@ -102,8 +122,8 @@ func New(ctx context.Context, d *db.DB, name string, role Role, now time.Time) (
 				return fmt.Errorf("%s: %w", name, err)
 			}
 		}
-		_, err = tx.Exec(ctx, `INSERT INTO api_keys (id, hash, person, kind, role, created_at, public_key) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-			id, hash, name, string(kind), string(role), now, []byte(signer.Public()))
+		_, err = tx.Exec(ctx, `INSERT INTO api_keys (id, hash, person, kind, role, created_at, public_key, deputy_for, ends_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			id, hash, name, string(kind), string(role), now, []byte(signer.Public()), k.holder, k.until)
 		return err
 	})
 	if err != nil {
@@ -112,10 +132,10 @@ func New(ctx context.Context, d *db.DB, name string, role Role, now time.Time) (
 	return key, nil
 }
 
-// rolesOf are the roles of a person's valid keys. Read and insert stand in one
+// rolesOf are the roles of a person's keys that are valid at that time. Read and insert stand in one
 // serializable transaction, so that two keys made at once cannot pass each other.
-func rolesOf(ctx context.Context, tx pgx.Tx, name string) ([]Role, error) {
-	rows, err := tx.Query(ctx, `SELECT role FROM api_keys WHERE lower(person) = lower($1) AND revoked_at IS NULL ORDER BY role`, name)
+func rolesOf(ctx context.Context, tx pgx.Tx, name string, now time.Time) ([]Role, error) {
+	rows, err := tx.Query(ctx, `SELECT role FROM api_keys WHERE lower(person) = lower($1) AND revoked_at IS NULL AND (ends_at IS NULL OR ends_at > $2) ORDER BY role`, name, now)
 	if err != nil {
 		return nil, err
 	}
@@ -129,15 +149,15 @@ func identify(key string) (id string, hash []byte) {
 	return "key_" + hex.EncodeToString(sum[:8]), sum[:]
 }
 
-// Check says whom a key stands for.
-func Check(ctx context.Context, d *db.DB, key string) (Principal, error) {
+// Check says whom a key stands for now.
+func Check(ctx context.Context, d *db.DB, now time.Time, key string) (Principal, error) {
 	if !strings.HasPrefix(key, prefix) {
 		return Principal{}, fmt.Errorf("%w: a key begins with %s", ErrUnknownKey, prefix)
 	}
 	id, hash := identify(key)
 	p, revoked, kept := Principal{Key: id}, false, []byte(nil)
-	err := d.Pool.QueryRow(ctx, `SELECT hash, person, kind, role, revoked_at IS NOT NULL FROM api_keys WHERE id = $1`, id).
-		Scan(&kept, &p.Name, &p.Kind, &p.Role, &revoked)
+	err := d.Pool.QueryRow(ctx, `SELECT hash, person, kind, role, deputy_for, ends_at, revoked_at IS NOT NULL FROM api_keys WHERE id = $1`, id).
+		Scan(&kept, &p.Name, &p.Kind, &p.Role, &p.For, &p.Until, &revoked)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return Principal{}, ErrUnknownKey
@@ -148,7 +168,7 @@ func Check(ctx context.Context, d *db.DB, key string) (Principal, error) {
 	case revoked:
 		return Principal{}, fmt.Errorf("%w: %s of %s", ErrRevoked, id, p.Name)
 	}
-	return p, nil
+	return p, p.ended(now)
 }
 
 // Revoke ends a key by its id, for ever. Doing it again changes nothing.
@@ -168,12 +188,12 @@ func Revoke(ctx context.Context, d *db.DB, id string, now time.Time) error {
 
 // List returns every key ever made, by person.
 func List(ctx context.Context, d *db.DB) ([]Key, error) {
-	rows, err := d.Pool.Query(ctx, `SELECT id, person, kind, role, created_at, revoked_at FROM api_keys ORDER BY lower(person), created_at, id`)
+	rows, err := d.Pool.Query(ctx, `SELECT id, person, kind, role, deputy_for, ends_at, created_at, revoked_at FROM api_keys ORDER BY lower(person), created_at, id`)
 	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
 	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (k Key, err error) {
-		return k, row.Scan(&k.Key, &k.Name, &k.Kind, &k.Role, &k.CreatedAt, &k.RevokedAt)
+		return k, row.Scan(&k.Key, &k.Name, &k.Kind, &k.Role, &k.For, &k.Until, &k.CreatedAt, &k.RevokedAt)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)

@@ -94,7 +94,7 @@ type approving struct {
 	payouts map[string]*Payout
 	payees  map[string]Payee
 	people  map[string]Patient
-	by      map[string][]string // who has approved, by number
+	by      map[string][]string // whose right has approved, by number
 }
 
 func (d *desk) load(ctx context.Context, cmds []approveCommand) (a *approving, err error) {
@@ -118,13 +118,13 @@ func (d *desk) load(ctx context.Context, cmds []approveCommand) (a *approving, e
 	if a.people, err = people(ctx, d.b.Tx(), numbers); err != nil {
 		return nil, err
 	}
-	rows, err := d.b.Tx().Query(ctx, `SELECT number, person FROM payout_approvals WHERE number = ANY($1::TEXT[])`, numbers)
+	rows, err := d.b.Tx().Query(ctx, `SELECT number, CASE WHEN holder = '' THEN person ELSE holder END FROM payout_approvals WHERE number = ANY($1::TEXT[])`, numbers)
 	if err != nil {
 		return nil, err
 	}
-	var number, person string
-	_, err = pgx.ForEachRow(rows, []any{&number, &person}, func() error {
-		a.by[number] = append(a.by[number], person)
+	var number, holder string
+	_, err = pgx.ForEachRow(rows, []any{&number, &holder}, func() error {
+		a.by[number] = append(a.by[number], holder)
 		return nil
 	})
 	return a, err
@@ -154,12 +154,12 @@ func (d *desk) approve(ctx context.Context, c *approveCommand, a *approving) err
 	if err := d.limit(ctx, c.by, "APPROVE", amounts...); err != nil {
 		return err
 	}
-	d.spent[c.by.Name] += sum
+	d.spent[c.by.holder()] += sum
 	for _, item := range c.Items {
 		p := a.payouts[item.Number]
-		a.by[p.Number] = append(a.by[p.Number], c.by.Name)
-		d.b.Exec(`INSERT INTO payout_approvals (number, person, maker, role, factor, payload, day, at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-			p.Number, c.by.Name, p.Maker, c.by.Role, c.factor, p.Payload, d.day, d.b.Now())
+		a.by[p.Number] = append(a.by[p.Number], c.by.holder())
+		d.b.Exec(`INSERT INTO payout_approvals (number, person, maker, role, factor, payload, day, at, holder) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			p.Number, c.by.Name, p.Maker, c.by.Role, c.factor, p.Payload, d.day, d.b.Now(), c.by.holder())
 		p.Checker, p.changed = c.by.Name, true
 		if len(a.by[p.Number]) >= int(p.Needs) {
 			p.turn(Approved, d.b.Now())
@@ -172,12 +172,12 @@ func (d *desk) approve(ctx context.Context, c *approveCommand, a *approving) err
 func (d *desk) mayApprove(c *approveCommand, p *Payout, item ApprovedItem, a *approving) error {
 	payee := a.payees[p.Payee]
 	switch {
-	case c.by.Name == p.Maker:
-		return ErrSamePerson.Because("checker", "%s asked for payout %s: another person approves it", c.by.Name, p.Number)
-	case p.Payee != "" && c.by.Name == payee.Maker:
-		return ErrSamePerson.Because("checker", "%s proposed the account that payout %s goes to: another person approves it", c.by.Name, p.Number)
-	case slices.Contains(a.by[p.Number], c.by.Name):
-		return ErrSamePerson.Because("checker", "%s has approved payout %s: it needs another person", c.by.Name, p.Number)
+	case c.by.Name == p.Maker || c.by.For == p.Maker:
+		return ErrSamePerson.Because("checker", "%s asked for payout %s: another person approves it, and no deputy", p.Maker, p.Number)
+	case p.Payee != "" && (c.by.Name == payee.Maker || c.by.For == payee.Maker):
+		return ErrSamePerson.Because("checker", "%s proposed the account that payout %s goes to: another person approves it", payee.Maker, p.Number)
+	case slices.Contains(a.by[p.Number], c.by.holder()), slices.Contains(a.by[p.Number], c.by.Name):
+		return ErrSamePerson.Because("checker", "%s has approved payout %s: it needs another person, and no deputy", c.by.holder(), p.Number)
 	case p.State != Requested:
 		return ErrState.Because("state", "payout %s is %s: only a requested one is approved", p.Number, p.State.text())
 	case len(item.Payload) == 0:

@@ -175,7 +175,7 @@ func (d *desk) decidePayee(ctx context.Context, c *payeeDecision, before []payee
 		return unknownPayee(c.id)
 	case found[0].State != "PROPOSED" || twice:
 		return ErrState.Because("state", "payee %s is decided already", c.id)
-	case found[0].Maker == c.by.Name && !c.refuse:
+	case (found[0].Maker == c.by.Name || found[0].Maker == c.by.For) && !c.refuse:
 		note(d.b, "payee.approval_refused", c.id, c.by.Name, "the maker approves")
 		return ErrSamePerson.Because("checker", "%s proposed payee %s: another person approves it", c.by.Name, c.id)
 	case c.refuse && c.reason == "":

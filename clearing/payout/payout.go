@@ -11,6 +11,7 @@
 package payout
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"strings"
@@ -63,7 +64,13 @@ const (
 func (s State) text() string { return strings.ToLower(strings.ReplaceAll(string(s), "_", " ")) }
 
 // Person is who does something, with the role of the key by which they came in.
-type Person struct{ Name, Role string }
+type Person struct {
+	Name, Role string
+	For        string // whom a deputy stands in for, "" for nobody
+}
+
+// holder is whose right it is that the person uses.
+func (p Person) holder() string { return cmp.Or(p.For, p.Name) }
 
 // Payee is one account of the white-list.
 type Payee struct {

@@ -107,7 +107,11 @@ func (d *desk) limit(ctx context.Context, by Person, act string, amounts ...ledg
 	if !ok || by.Name == "" {
 		return ErrLimit.Because("role", "%s as %s may not %s payouts", by.Name, by.Role, map[string]string{"REQUEST": "ask for", "APPROVE": "approve"}[act])
 	}
-	sum := d.spent[by.Name]
+	whose := by.Name
+	if act == "APPROVE" {
+		whose = by.holder()
+	}
+	sum := d.spent[whose]
 	for _, amount := range amounts {
 		if amount > l.each {
 			return ErrLimit.Because("amount", "the amount is %s, the limit of %s is %s for one payout", amount, by.Role, l.each)
@@ -116,14 +120,14 @@ func (d *desk) limit(ctx context.Context, by Person, act string, amounts ...ledg
 	}
 	query := `SELECT COALESCE(SUM(amount_fen), 0)::INT8 FROM payouts WHERE maker = $1 AND day = $2 AND state <> 'REFUSED'`
 	if act == "APPROVE" {
-		query = `SELECT COALESCE(SUM(p.amount_fen), 0)::INT8 FROM payout_approvals AS a JOIN payouts AS p ON p.number = a.number WHERE a.person = $1 AND a.day = $2`
+		query = `SELECT COALESCE(SUM(p.amount_fen), 0)::INT8 FROM payout_approvals AS a JOIN payouts AS p ON p.number = a.number WHERE (a.holder = $1 OR a.holder = '' AND a.person = $1) AND a.day = $2`
 	}
 	var before ledger.Money
-	if err := d.b.Tx().QueryRow(ctx, query, by.Name, d.day).Scan(&before); err != nil {
+	if err := d.b.Tx().QueryRow(ctx, query, whose, d.day).Scan(&before); err != nil {
 		return fmt.Errorf("read the day's payouts: %w", err)
 	}
 	if before+sum > l.day {
-		return ErrLimit.Because("amount", "with this the day's sum of %s would be %s, the limit of %s is %s a day", by.Name, before+sum, by.Role, l.day)
+		return ErrLimit.Because("amount", "with this the day's sum of %s would be %s, the limit of %s is %s a day", whose, before+sum, by.Role, l.day)
 	}
 	return nil
 }
