@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"regexp"
+	"slices"
 	"time"
 
 	"github.com/clearward/clearward/channels"
@@ -240,10 +241,18 @@ func standing(a channels.PayAnswer, status, refundFee string, paidAt time.Time) 
 	return a
 }
 
+// uncancelled are the refusals of a cancel that will not change by asking again: more
+// than a day has passed, or the trade was refunded or is finished.
+var uncancelled = []string{"ACQ.TRADE_CANCEL_TIME_OUT", "ACQ.CANCEL_NOT_ALLOWED", "ACQ.TRADE_HAS_FINISHED", "ACQ.REASON_TRADE_REFUND_FEE_ERR"}
+
 // Reverse cancels a bar-code payment, within 24 hours of it. Paid it is refunded:
-// Reversed and Refunded; unpaid it is closed: Reversed alone.
+// Reversed and Refunded; unpaid it is closed: Reversed alone. One that can no longer
+// be cancelled is asked for, and its state is the answer.
 func (g *Client) Reverse(ctx context.Context, orderNo string) channels.PayAnswer {
 	w := g.call(ctx, methodCancel, orderContent{orderNo}, cancelTimeout)
+	if w.signed && slices.Contains(uncancelled, w.SubCode) {
+		return g.Query(ctx, orderNo)
+	}
 	a := start(w, orderNo, askCodes)
 	if a.Outcome != channels.OutcomeSucceeded {
 		a.Again = !a.Absent
