@@ -44,6 +44,9 @@ func start(t testing.TB, change func(*live.Config)) *world {
 	w := &world{t: t, at: &atomic.Int64{}}
 	w.set("2026-09-15 08:00:00")
 	w.cfg = config(t.TempDir(), func() time.Time { return time.Unix(w.at.Load(), 0) })
+	if err := os.CopyFS(filepath.Join(w.cfg.Dir, "keys"), os.DirFS(keysOfAll)); err != nil {
+		t.Fatal(err)
+	}
 	if change != nil {
 		change(&w.cfg)
 	}
