@@ -33,6 +33,7 @@ func (s *Server) Setup(ctx context.Context, path string) (clearing.SetupSummary,
 	if err != nil {
 		return summary, fmt.Errorf("%s: %w", filepath.Base(path), err)
 	}
+	s.setUpAgain()
 	return summary, nil
 }
 

@@ -1,13 +1,10 @@
 package api
 
 import (
-	"context"
+	"cmp"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"fmt"
-	"strings"
 
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/channels/alipay"
@@ -66,82 +63,43 @@ func (s *Server) connect(g clearing.Gateway) (channels.Gateway, error) {
 	return open(g, known)
 }
 
-// wechat are the settings that both interfaces of WeChat Pay share.
-func (s *Server) wechat(g clearing.Gateway, known *settings) wechat.Config {
-	return wechat.Config{MerchantNo: g.MerchantNo, SubMerchantNo: known.text("sub_merchant_id"), AppID: known.text("app_id"), BaseURL: known.text("base_url"),
-		NotifyURL: known.text("notify_url"), RefundNotifyURL: known.text("refund_notify_url"), Now: s.now}
+// wechat are the settings of WeChat Pay, whichever interface is used.
+func (s *Server) wechat(g clearing.Gateway, known *settings) (wechat.Config, error) {
+	c := wechat.Config{MerchantNo: g.MerchantNo, SubMerchantNo: known.text("sub_merchant_id"), AppID: known.text("app_id"), BaseURL: known.text("base_url"),
+		NotifyURL: known.text("notify_url"), RefundNotifyURL: known.text("refund_notify_url"), SignType: wechat.SignType(known.text("sign_type")),
+		Key: known.secret("key"), V3Key: known.secret("v3_key"), PrivateKey: known.secret("private_key"), SerialNo: known.text("serial_no"),
+		PublicKeyID: known.text("public_key_id"), PublicKey: known.secret("public_key"), Now: s.now}
+	cert := known.secret("certificate")
+	if known.err != nil || cert == "" {
+		return c, known.err
+	}
+	pair, err := tls.X509KeyPair([]byte(cert), []byte(c.PrivateKey))
+	if err != nil {
+		return c, fmt.Errorf("certificate: %w", err)
+	}
+	c.Certificate, c.SerialNo = &pair, cmp.Or(c.SerialNo, wechat.SerialNo(pair.Leaf))
+	return c, nil
 }
 
 func (s *Server) wechatV2(g clearing.Gateway, known *settings) (channels.Gateway, error) {
-	c := s.wechat(g, known)
-	c.SignType, c.Key = wechat.SignType(known.text("sign_type")), known.secret("key")
-	cert, private := known.secret("certificate"), known.secret("private_key")
-	if known.err != nil {
-		return nil, known.err
-	}
-	if cert != "" {
-		pair, err := tls.X509KeyPair([]byte(cert), []byte(private))
-		if err != nil {
-			return nil, fmt.Errorf("certificate: %w", err)
-		}
-		c.Certificate = &pair
+	c, err := s.wechat(g, known)
+	if err != nil {
+		return nil, err
 	}
 	return wechat.NewV2(c)
 }
 
+// wechatV3 needs serial_no, or the certificate that carries it. With a key of V2
+// codes are taken and reversed by V2, which alone can.
 func (s *Server) wechatV3(g clearing.Gateway, known *settings) (channels.Gateway, error) {
-	c := s.wechat(g, known)
-	c.V3Key, c.PrivateKey, c.SerialNo = known.secret("v3_key"), known.secret("private_key"), known.text("serial_no")
-	c.PublicKeyID, c.PublicKey = known.text("public_key_id"), known.secret("public_key")
-	cert := known.secret("certificate")
-	if known.err != nil {
-		return nil, known.err
+	c, err := s.wechat(g, known)
+	switch {
+	case err != nil:
+		return nil, err
+	case c.Key != "":
+		return wechat.NewBoth(c)
 	}
-	if c.SerialNo == "" {
-		block, _ := pem.Decode([]byte(cert))
-		if block == nil {
-			return nil, fmt.Errorf("%w: v3 needs serial_no, or the certificate that carries it", ErrNotConnected)
-		}
-		own, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("certificate: %w", err)
-		}
-		c.SerialNo = strings.ToUpper(own.SerialNumber.Text(16))
-	}
-	v3, err := wechat.NewV3(c)
-	if err != nil || known.text("key") == "" {
-		return v3, err
-	}
-	v2, err := s.wechatV2(g, known)
-	return byWay{v3, v2}, err
-}
-
-// byWay is a merchant number of WeChat with both interfaces: codes are taken and
-// reversed by V2, which alone can; both see the same orders.
-type byWay struct {
-	channels.Gateway
-	codes channels.Gateway
-}
-
-// Pay implements channels.Gateway.
-func (b byWay) Pay(ctx context.Context, r channels.PayRequest) channels.PayAnswer {
-	if r.Way == channels.WayCode {
-		return b.codes.Pay(ctx, r)
-	}
-	return b.Gateway.Pay(ctx, r)
-}
-
-// Reverse implements channels.Gateway.
-func (b byWay) Reverse(ctx context.Context, orderNo string) channels.PayAnswer {
-	return b.codes.Reverse(ctx, orderNo)
-}
-
-// Plan implements channels.Gateway.
-func (b byWay) Plan(way channels.Way) channels.Plan {
-	if way == channels.WayCode {
-		return b.codes.Plan(way)
-	}
-	return b.Gateway.Plan(way)
+	return wechat.NewV3(c)
 }
 
 func (s *Server) alipay(g clearing.Gateway, known *settings) (channels.Gateway, error) {

@@ -11,6 +11,8 @@ import (
 	"github.com/clearward/clearward/api/sdk"
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/clearing"
+	"github.com/clearward/clearward/clearing/pay"
+	"github.com/clearward/clearward/clearing/payout"
 	"github.com/clearward/clearward/deploy/local"
 	"github.com/clearward/clearward/ledger"
 	"github.com/clearward/clearward/ledger/db"
@@ -33,6 +35,28 @@ var advice = []struct {
 	{auth.ErrNoRole, "give --role"},
 	{auth.ErrNoName, "give --person or --service"},
 	{auth.ErrForbiddenPair, "give the post to somebody else, or revoke the other key"},
+	{pay.ErrField, "correct the field and ask again with the same key"},
+	{pay.ErrNotAllowed, "look at the app and the hospital in the setup"},
+	{pay.ErrPaid, "GetPayment shows what was paid"},
+	{pay.ErrLive, "QueryPayment asks the channel, ClosePayment ends it, replace=true does both"},
+	{pay.ErrNotFound, "look at the number"},
+	{pay.ErrState, "read it again: its state has changed"},
+	{pay.ErrForeign, "nothing is changed; look at who sent it"},
+	{pay.ErrDiffers, "a person looks at both amounts"},
+	{pay.ErrOrderOfSteps, "ListOperations shows the order of operations"},
+	{pay.ErrRefundable, "GetRefundable shows the limits"},
+	{pay.ErrInFlight, "ListRefunds shows the refund under way"},
+	{pay.ErrTwoPeople, "ask another person"},
+	{ledger.ErrKeyConflict, "send the first request again, or take another key for another request"},
+	{ledger.ErrKeyExpired, "read what it came to by its number"},
+	{payout.ErrSamePerson, "ask another person"},
+	{payout.ErrLimit, "ask somebody with a higher limit"},
+	{payout.ErrEdited, "read the payout again and approve what it says"},
+	{payout.ErrTotals, "read the payouts again and add them up"},
+	{payout.ErrPayee, "ListPayees shows the white-list"},
+	{payout.ErrPayeeHeld, "wait until usable_from of the payee"},
+	{payout.ErrPaused, "two people resume payouts by ResumePayouts"},
+	{pay.ErrTopUp, "the hospital tops up its account first"},
 	{auth.ErrDenied, "ask somebody whose role may"},
 	{clearing.ErrSetup, "nothing was stored; correct the file and run the command again"},
 	{clearing.ErrImport, "run the command again: what is posted is not posted twice"},

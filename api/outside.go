@@ -29,13 +29,42 @@ type outside struct {
 	his  map[clearing.HISLink]channels.HISGateway
 }
 
-// wiring reads who may ask and where the outside is.
-func (s *Server) wiring(ctx context.Context) (w *clearing.Wiring, err error) {
-	err = s.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		w, err = clearing.LoadWiring(ctx, tx)
+// wired is the last reading of who may ask and where the outside is.
+type wired struct {
+	mu   sync.Mutex
+	is   *clearing.Wiring
+	read time.Time // by the machine's clock
+}
+
+// keepWiring is for how long it is believed: every call of the API asks for it.
+const keepWiring = 2 * time.Second
+
+// wiring is who may ask and where the outside is.
+func (s *Server) wiring(ctx context.Context) (*clearing.Wiring, error) {
+	s.wired.mu.Lock()
+	defer s.wired.mu.Unlock()
+	if s.wired.is != nil && time.Since(s.wired.read) < keepWiring {
+		return s.wired.is, nil
+	}
+	read := time.Now()
+	err := s.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+		s.wired.is, err = clearing.LoadWiring(ctx, tx)
 		return err
 	})
-	return w, err
+	if err != nil {
+		s.wired.is = nil
+		return nil, err
+	}
+	s.wired.read = read
+	return s.wired.is, nil
+}
+
+// setUpAgain makes the next call read the master data again.
+func (s *Server) setUpAgain() {
+	s.wired.mu.Lock()
+	s.wired.is = nil
+	s.wired.mu.Unlock()
+	s.house.Reload()
 }
 
 // readWiring is how long the reading of connections may take.

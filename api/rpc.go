@@ -286,18 +286,32 @@ func (d doorkeeper) tell(procedure string, err error) error {
 	if detail.Code == "" {
 		number := "err_" + rand.Text()[:12]
 		d.s.log.Error("a call failed", "call", procedure, "number", number, "error", err)
-		return connect.NewError(connect.CodeInternal, fmt.Errorf("the call failed; the log says why under %s", number))
+		detail.Code, detail.Rule = "INTERNAL", "the call failed; the log says why under "+number
 	}
+	forCashier(procedure, err, detail)
 	for _, a := range advice {
 		if errors.Is(err, a.err) {
 			detail.Next = a.next
 		}
+	}
+	if detail.Code == "INTERNAL" {
+		err = errors.New(detail.Rule)
 	}
 	out := connect.NewError(code, err)
 	if packed, err := connect.NewErrorDetail(detail); err == nil {
 		out.AddDetail(packed)
 	}
 	return out
+}
+
+// forCashier adds to a refusal of a payment or refund what a cashier needs.
+func forCashier(procedure string, err error, detail *errorv1.Refusal) {
+	ofRefund := strings.HasPrefix(procedure, "/"+payv1connect.RefundServiceName+"/")
+	if !ofRefund && !strings.HasPrefix(procedure, "/"+payv1connect.PaymentServiceName+"/") {
+		return
+	}
+	words := pay.AdviseRefusal(err, ofRefund)
+	detail.Tell, detail.MayChargeAgain = words.ZH, words.ChargeAgain
 }
 
 // dayField reads a day of a request; empty is 0 where it may be left out.

@@ -3,8 +3,8 @@ package api
 import (
 	"cmp"
 	"context"
-	"fmt"
-	"slices"
+	"errors"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -29,11 +29,8 @@ func (s *Server) pollRefunds(ctx context.Context, _ time.Time) (int, error) {
 // calls them.
 func (s *Server) writeBack(ctx context.Context, _ time.Time) (int, error) {
 	paid, err := s.payments().WriteBack(ctx, s.now(), pollAtOnce)
-	if err != nil {
-		return paid, err
-	}
-	back, err := s.refunds().WriteBack(ctx, s.now(), pollAtOnce)
-	return paid + back, err
+	back, failed := s.refunds().WriteBack(ctx, s.now(), pollAtOnce)
+	return paid + back, errors.Join(err, failed)
 }
 
 // maySee refuses an app that is not of the hospital; a person of finance may see
@@ -45,24 +42,12 @@ func (s *Server) maySee(ctx context.Context, hospital string) error {
 	return s.mayActFor(ctx, hospital)
 }
 
-// refundWords is what a cashier tells the patient of a refund, by its state.
-var refundWords = map[pay.RefundStatus]string{
-	pay.RefundApproving:  "退款待财务复核，复核后原路退回。",
-	pay.RefundCancelling: "正在医院系统办理退费，办妥后原路退回。",
-	pay.RefundOwed:       "退费已受理，正在原路退回，请勿重复办理。",
-	pay.RefundSuccess:    "渠道已受理退款，款项将退回原支付账户。",
-	pay.RefundClosed:     "渠道未能退回，款项仍为患者保留，财务将重新办理。",
-	pay.RefundFailed:     "退款未办理，未发生退费。",
-	pay.RefundRerouted:   "已改由银行退款。",
-}
-
 func refundMessage(r *pay.Refund) *payv1.Refund {
 	out := &payv1.Refund{Hospital: r.Hospital, RefundNo: r.RefundNo, OrderNo: r.OrderNo, Channel: r.Channel, MerchantNo: r.MerchantNo, BillNo: r.BillNo,
 		AmountFen: int64(r.Amount), Status: string(r.Status), Cause: string(r.Cause), Maker: r.Maker, Checker: r.Checker, Approval: r.Approval,
-		NextNo: r.NextNo, ChannelRefundNo: r.ChannelRefundNo, Abnormal: r.Abnormal, Reason: r.Reason.Text, ChannelCode: r.Reason.Code, Tell: refundWords[r.Status]}
+		NextNo: r.NextNo, ChannelRefundNo: r.ChannelRefundNo, Abnormal: r.Abnormal, Reason: r.Reason.Text, ChannelCode: r.Reason.Code, Tell: r.Advise().ZH}
 	if !r.SuccessAt.IsZero() {
 		out.SuccessAt = timestamppb.New(r.SuccessAt)
-		out.Tell = "退款已到账。"
 	}
 	return out
 }
@@ -91,18 +76,27 @@ func (f refundService) GetRefundable(ctx context.Context, r *payv1.GetRefundable
 	return out, nil
 }
 
-// causes are what a patient may read beside a refund (W04).
-var causes = []channels.Cause{channels.CauseCancelled, channels.CauseItem, channels.CauseInsurance, channels.CauseDischarge, channels.CauseDuplicate, channels.CauseOther}
-
-// asked is the request of a call, by the app that calls.
+// asked is the request of a call, by the app that calls. What HIS says comes from
+// the app only where the app calls HIS (B23).
 func (f refundService) asked(ctx context.Context, r *payv1.CreateRefundRequest) (pay.NewRefund, error) {
-	cause := channels.Cause(cmp.Or(r.GetCause(), string(channels.CauseOther)))
-	if !slices.Contains(causes, cause) {
-		return pay.NewRefund{}, fmt.Errorf("%w: cause: %q is none of %v: the patient reads it", ErrField, cause, causes)
+	n := pay.NewRefund{App: caller(ctx).Name, Key: r.GetIdempotencyKey(), Hospital: r.GetHospital(), OrderNo: r.GetOrderNo(), Amount: ledger.Money(r.GetAmountFen()),
+		Cause: channels.Cause(cmp.Or(r.GetCause(), string(channels.CauseOther))), Maker: strings.Join(strings.Fields(r.GetMaker()), " "),
+		SettlementNo: r.GetSettlementNo(), HISCancelled: r.GetHisCancelled(), HISAllows: ledger.Money(r.GetHisAllowsFen())}
+	if err := f.s.mayActFor(ctx, n.Hospital); err != nil {
+		return n, err
 	}
-	return pay.NewRefund{App: caller(ctx).Name, Key: r.GetIdempotencyKey(), Hospital: r.GetHospital(), OrderNo: r.GetOrderNo(), Amount: ledger.Money(r.GetAmountFen()),
-			Cause: cause, Maker: r.GetMaker(), SettlementNo: r.GetSettlementNo(), HISCancelled: r.GetHisCancelled(), HISAllows: ledger.Money(r.GetHisAllowsFen())},
-		f.s.mayActFor(ctx, r.GetHospital())
+	platform, err := f.s.house.PlatformCalls(ctx, n.Hospital)
+	switch {
+	case err != nil:
+		return n, err
+	case platform && (n.HISCancelled || n.HISAllows != 0):
+		return n, pay.ErrField.Because("his_cancelled", "the HIS of hospital %s is called by the platform: an app has nothing to say of it (B23)", n.Hospital)
+	case n.HISAllows < 0:
+		return n, pay.ErrField.Because("his_allows_fen", "%d must not be below zero", int64(n.HISAllows))
+	case !n.Cause.Known():
+		return n, pay.ErrField.Because("cause", "%q is not on the list that patients may read (W04)", n.Cause)
+	}
+	return n, nil
 }
 
 // CreateRefund implements the call.
@@ -148,7 +142,16 @@ func (f refundService) ListRefunds(ctx context.Context, r *payv1.ListRefundsRequ
 	if err := f.s.maySee(ctx, r.GetHospital()); err != nil {
 		return nil, err
 	}
-	list, err := f.s.refunds().Waiting(ctx, r.GetHospital(), pay.RefundStatus(r.GetStatus()))
+	var list []*pay.Refund
+	var err error
+	switch {
+	case r.GetOrderNo() == "":
+		list, err = f.s.refunds().Waiting(ctx, r.GetHospital(), pay.RefundStatus(r.GetStatus()))
+	case r.GetStatus() == "":
+		list, err = f.s.refunds().Of(ctx, r.GetHospital(), r.GetOrderNo())
+	default:
+		err = pay.ErrField.Because("status", "is not asked for together with order_no")
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -178,10 +181,17 @@ func (f refundService) QueryRefund(ctx context.Context, r *payv1.QueryRefundRequ
 
 // DecideRefund implements the call.
 func (f refundService) DecideRefund(ctx context.Context, r *payv1.DecideRefundRequest) (*payv1.DecideRefundResponse, error) {
-	if !r.GetApprove() && r.GetReason() == "" {
-		return nil, fmt.Errorf("%w: reason: a refusal says why", ErrField)
+	if !r.GetApprove() && strings.TrimSpace(r.GetReason()) == "" {
+		return nil, pay.ErrField.Because("reason", "must not be empty: who asked is told why")
 	}
-	one, err := f.s.refunds().Decide(ctx, r.GetHospital(), r.GetRefundNo(), caller(ctx).Name, r.GetApprove(), r.GetReason())
+	one, err := f.s.refunds().Get(ctx, r.GetHospital(), r.GetRefundNo())
+	if err == nil && r.GetAmountFen() != 0 && r.GetAmountFen() != int64(one.Amount) {
+		err = pay.ErrDiffers.Because("amount_fen", "%s is read back, refund %s is %s: look at it again", ledger.Money(r.GetAmountFen()), one.RefundNo, one.Amount)
+	}
+	if err != nil {
+		return nil, err
+	}
+	one, err = f.s.refunds().Decide(ctx, r.GetHospital(), r.GetRefundNo(), caller(ctx).Name, r.GetApprove(), r.GetReason())
 	if err != nil {
 		return nil, err
 	}
@@ -199,6 +209,9 @@ func (f refundService) ReissueRefund(ctx context.Context, r *payv1.ReissueRefund
 
 // AcknowledgeRefund implements the call.
 func (f refundService) AcknowledgeRefund(ctx context.Context, r *payv1.AcknowledgeRefundRequest) (*payv1.AcknowledgeRefundResponse, error) {
+	if err := f.s.calledByApp(ctx, r.GetHospital()); err != nil {
+		return nil, err
+	}
 	one, err := f.of(ctx, r.GetHospital(), r.GetRefundNo(), f.s.refunds().WrittenBack)
 	if err != nil {
 		return nil, err

@@ -78,14 +78,26 @@ func denied(t *testing.T, err error, code connect.Code, name, says string) {
 		t.Errorf("got %v, want %v saying %q", err, code, says)
 		return
 	}
+	if got := refusalOf(t, err).GetCode(); got != name {
+		t.Errorf("%v carries the detail %q, not %s", err, got, name)
+	}
+}
+
+// refusalOf is the detail of an error, nil for none.
+func refusalOf(t *testing.T, err error) *errorv1.Refusal {
+	t.Helper()
+	var told *connect.Error
+	if !errors.As(err, &told) {
+		t.Fatalf("not refused: %v", err)
+	}
 	for _, d := range told.Details() {
 		if message, err := d.Value(); err == nil {
-			if r, ok := message.(*errorv1.Refusal); ok && r.GetCode() == name {
-				return
+			if r, ok := message.(*errorv1.Refusal); ok {
+				return r
 			}
 		}
 	}
-	t.Errorf("%v carries no detail %s", err, name)
+	return nil
 }
 
 // everyProcedure lists the calls of all services.

@@ -66,6 +66,7 @@ type Server struct {
 	stack     *local.Stack
 	masterRef string
 	house     *pay.House
+	wired     wired
 	banks     *banks
 	now       func() time.Time
 	log       *slog.Logger

@@ -30,10 +30,10 @@ func (s *Server) webhook(w http.ResponseWriter, r *http.Request) {
 	}
 	state := "taken"
 	switch {
+	case errors.Is(err, channels.ErrForeign), errors.Is(err, pay.ErrForeign):
+		state = "foreign"
 	case errors.Is(err, channels.ErrNotice):
 		state = "forged"
-	case errors.Is(err, pay.ErrForeign):
-		state = "foreign"
 	case err != nil:
 		state = "failed"
 	}
@@ -51,6 +51,9 @@ func (s *Server) webhook(w http.ResponseWriter, r *http.Request) {
 // only a hint: the channel is asked before anything is booked.
 func (s *Server) takeNotice(ctx context.Context, g channels.Gateway, channel, no string, header http.Header, body []byte) error {
 	n, err := g.ParseNotice(header, body)
+	if errors.Is(err, channels.ErrForeign) { // its signature is right: a person should know
+		return errors.Join(err, s.house.NoteForeign(ctx, channel, no, err.Error()))
+	}
 	if err != nil {
 		return err
 	}

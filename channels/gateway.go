@@ -199,6 +199,10 @@ type Notice struct {
 // wrongly signed, too old, for another merchant.
 var ErrNotice = errors.New("notice refused")
 
+// ErrForeign is wrapped beside ErrNotice where a notice is rightly signed and is for
+// another merchant number: nothing is changed, and a person should know.
+var ErrForeign = errors.New("for another merchant number")
+
 // NoticeReply is what the channel expects as the answer to its notice.
 type NoticeReply struct {
 	Status      int

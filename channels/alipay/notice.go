@@ -25,7 +25,7 @@ func (g *Client) ParseNotice(_ http.Header, body []byte) (channels.Notice, error
 		return channels.Notice{}, err
 	}
 	if p.Get("app_id") != g.config.AppID || p.Get("seller_id") != g.config.SellerID {
-		return channels.Notice{}, fmt.Errorf("%w: it is for app_id %q and seller_id %q, which are another merchant's", channels.ErrNotice, p.Get("app_id"), p.Get("seller_id"))
+		return channels.Notice{}, fmt.Errorf("%w: %w: it is for app_id %q and seller_id %q", channels.ErrNotice, channels.ErrForeign, p.Get("app_id"), p.Get("seller_id"))
 	}
 	n := channels.Notice{ID: p.Get("notify_id"), MerchantNo: p.Get("seller_id"), Kind: channels.NoticePayment, Body: maskForm(p)}
 	total, err1 := yuan(p.Get("total_amount"))

@@ -100,7 +100,7 @@ func (v *V2) ours(m Message) error {
 		sub = ""
 	}
 	if m["mch_id"] != v.cfg.MerchantNo || sub != v.cfg.SubMerchantNo || m["appid"] != v.cfg.AppID {
-		return fmt.Errorf("the message is of merchant number %q, sub-merchant %q and app %q", m["mch_id"], sub, m["appid"])
+		return fmt.Errorf("%w: it is of merchant number %q, sub-merchant %q and app %q", channels.ErrForeign, m["mch_id"], sub, m["appid"])
 	}
 	return nil
 }

@@ -195,7 +195,7 @@ func (v *V3) notice(body []byte) (channels.Notice, error) {
 			return n, err
 		}
 		if t.owner != v.owner() {
-			return n, fmt.Errorf("it is for %+v", t.owner)
+			return n, fmt.Errorf("%w: it is for %+v", channels.ErrForeign, t.owner)
 		}
 		n.Kind = channels.NoticePayment
 		v.read(&n.Payment, &t)
@@ -210,7 +210,7 @@ func (v *V3) notice(body []byte) (channels.Notice, error) {
 		mine := v.owner()
 		mine.AppID, mine.SpAppID, r.AppID, r.SpAppID = "", "", "", ""
 		if r.owner != mine {
-			return n, fmt.Errorf("it is for %+v", r.owner)
+			return n, fmt.Errorf("%w: it is for %+v", channels.ErrForeign, r.owner)
 		}
 		n.Kind = channels.NoticeRefund
 		v.readRefund(&n.Refund, &r)

@@ -82,6 +82,19 @@ func (h *House) current(ctx context.Context) (*terms, error) {
 	return t, nil
 }
 
+// PlatformCalls says that the platform calls the hospital's HIS, not the app (B23);
+// ErrNotFound where there is no such hospital.
+func (h *House) PlatformCalls(ctx context.Context, hospital string) (bool, error) {
+	t, err := h.current(ctx)
+	if err != nil {
+		return false, err
+	}
+	if _, ok := t.Hospital(hospital); !ok {
+		return false, ErrNotFound.Because("hospital", "%q is not set up", hospital)
+	}
+	return t.platformCalls(hospital), nil
+}
+
 // platformCalls says that the platform calls the hospital's HIS, not the app (B23).
 func (t *terms) platformCalls(hospital string) bool {
 	h, ok := t.Hospital(hospital)

@@ -156,6 +156,29 @@ func (s *Payments) Notice(ctx context.Context, channel, merchantNo string, n cha
 	return s.event(ctx, p, &paymentEvent{answer: &answer, merchantNo: from, plan: g.Plan(p.Way)})
 }
 
+// foreignVerb keeps that a channel's own notice for another merchant number came.
+var foreignVerb = &ledger.Verb[finding]{Name: "pay.foreign", Run: func(_ context.Context, b *ledger.Batch, cmds []finding) []ledger.Outcome {
+	for _, f := range cmds {
+		record(b, "notice.foreign", f.Hospital, f.Number, f.Rule)
+	}
+	return make([]ledger.Outcome, len(cmds))
+}}
+
+// NoteForeign keeps that a notice of the channel itself came for a merchant number
+// and is another's: nothing is changed, and a person should look.
+func (h *House) NoteForeign(ctx context.Context, channel, merchantNo, rule string) error {
+	t, err := h.current(ctx)
+	if err != nil {
+		return err
+	}
+	f := finding{Number: merchantNo, Rule: rule}
+	if m, ok := t.Merchant(channel, merchantNo); ok {
+		f.Hospital = m.Hospital
+	}
+	out, err := ledger.Submit(ctx, h.Committer, foreignVerb, ledger.Request{}, f)
+	return errors.Join(err, out.Err)
+}
+
 // Acknowledge applies HIS's word on a payment: what it booked, or its refusal with
 // the reason. Where the app calls HIS (his_calls APP) the app hands it in.
 func (s *Payments) Acknowledge(ctx context.Context, hospital, orderNo string, word channels.HISAnswer) (*Payment, error) {

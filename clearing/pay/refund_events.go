@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/clearward/clearward/channels"
@@ -121,19 +122,22 @@ func (w *refundWork) apply() (ledger.EntryID, error) {
 	return ledger.EntryID{}, w.goOn()
 }
 
+// rejected is the code of a refund to which the second person said no.
+const rejected = "REJECTED"
+
 // decide is the second person's word.
 func (w *refundWork) decide() (ledger.EntryID, error) {
 	r, d := w.r, w.decision
 	switch {
 	case r.Status != RefundApproving:
 		return ledger.EntryID{}, ErrState.Because("status", "refund %s is %s: it waits for no approval", r.RefundNo, r.Status)
-	case d.checker == "" || d.checker == r.Maker:
+	case d.checker == "" || strings.EqualFold(d.checker, r.Maker):
 		return ledger.EntryID{}, ErrTwoPeople.Because("checker", "%s asked for refund %s and cannot decide it", d.checker, r.RefundNo)
 	}
 	r.change()
 	r.Checker = d.checker
 	if !d.approve {
-		w.end(channels.Reason{Kind: channels.ReasonNotRefundable, Code: "REJECTED", Text: d.reason})
+		w.end(channels.Reason{Kind: channels.ReasonNotRefundable, Code: rejected, Text: d.reason})
 		return ledger.EntryID{}, nil
 	}
 	if w.platform && w.p.HIS != HISRefused {

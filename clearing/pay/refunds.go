@@ -133,30 +133,15 @@ func (s *Refunds) Get(ctx context.Context, hospital, refundNo string) (*Refund, 
 	return r, err
 }
 
-// Waiting lists at most a thousand of a hospital's refunds of one state that are
-// not over, the oldest first.
-func (s *Refunds) Waiting(ctx context.Context, hospital string, status RefundStatus) (list []*Refund, err error) {
-	if !slices.Contains([]RefundStatus{RefundApproving, RefundCancelling, RefundOwed, RefundClosed}, status) {
-		return nil, ErrField.Because("status", "%q is none of the states that wait for somebody: APPROVING, CANCELLING, OWED, CLOSED", status)
-	}
-	err = s.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `
-			SELECT `+refundColumns+` FROM refunds AS r WHERE r.hospital = $1 AND r.status = $2 AND r.created_at IS NOT NULL
-			ORDER BY r.created_at, r.refund_no LIMIT 1000`, hospital, status)
-		if err != nil {
-			return err
-		}
-		list, err = pgx.CollectRows(rows, scanRefund)
-		return err
-	})
-	return list, err
-}
-
-// Decide is the second person's word on a refund that waits for one.
+// Decide is the second person's word on a refund that waits for one. The same word
+// of the same person again changes nothing.
 func (s *Refunds) Decide(ctx context.Context, hospital, refundNo, checker string, approve bool, reason string) (*Refund, error) {
 	r, err := s.Get(ctx, hospital, refundNo)
 	if err != nil {
 		return nil, err
+	}
+	if r.Status != RefundApproving && r.Checker == checker && approve == (r.Reason.Code != rejected) {
+		return r, nil // said before
 	}
 	if r, err = s.event(ctx, r, &refundEvent{decision: &decision{checker, approve, reason}}); err != nil {
 		return r, err
@@ -164,11 +149,15 @@ func (s *Refunds) Decide(ctx context.Context, hospital, refundNo, checker string
 	return s.start(ctx, r)
 }
 
-// Reissue goes on with the debt of a closed refund under a new number (L16).
+// Reissue goes on with the debt of a closed refund under a new number (L16). Asked
+// again it returns that refund.
 func (s *Refunds) Reissue(ctx context.Context, hospital, refundNo string) (*Refund, error) {
 	r, err := s.Get(ctx, hospital, refundNo)
 	if err != nil {
 		return nil, err
+	}
+	if r.NextNo != "" {
+		return s.Get(ctx, hospital, r.NextNo)
 	}
 	next := number("HR", ledger.DayOf(s.Now()), hospital, refundNo)
 	_, err = s.event(ctx, r, &refundEvent{reissue: next})

@@ -33,9 +33,13 @@ type Refusal struct {
 	// The rule with the values, a sentence for a person.
 	Rule string `protobuf:"bytes,3,opt,name=rule,proto3" json:"rule,omitempty"`
 	// What to do next, a sentence for a person.
-	Next          string `protobuf:"bytes,4,opt,name=next,proto3" json:"next,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Next string `protobuf:"bytes,4,opt,name=next,proto3" json:"next,omitempty"`
+	// For the cashier, in Chinese: what to tell the patient; of payments and refunds.
+	Tell string `protobuf:"bytes,5,opt,name=tell,proto3" json:"tell,omitempty"`
+	// Whether the cashier may charge again; no where nothing is known for certain.
+	MayChargeAgain bool `protobuf:"varint,6,opt,name=may_charge_again,json=mayChargeAgain,proto3" json:"may_charge_again,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Refusal) Reset() {
@@ -96,16 +100,32 @@ func (x *Refusal) GetNext() string {
 	return ""
 }
 
+func (x *Refusal) GetTell() string {
+	if x != nil {
+		return x.Tell
+	}
+	return ""
+}
+
+func (x *Refusal) GetMayChargeAgain() bool {
+	if x != nil {
+		return x.MayChargeAgain
+	}
+	return false
+}
+
 var File_clearward_error_v1_error_proto protoreflect.FileDescriptor
 
 const file_clearward_error_v1_error_proto_rawDesc = "" +
 	"\n" +
-	"\x1eclearward/error/v1/error.proto\x12\x12clearward.error.v1\"[\n" +
+	"\x1eclearward/error/v1/error.proto\x12\x12clearward.error.v1\"\x99\x01\n" +
 	"\aRefusal\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x14\n" +
 	"\x05field\x18\x02 \x01(\tR\x05field\x12\x12\n" +
 	"\x04rule\x18\x03 \x01(\tR\x04rule\x12\x12\n" +
-	"\x04next\x18\x04 \x01(\tR\x04nextBAZ?github.com/clearward/clearward/proto/clearward/error/v1;errorv1b\x06proto3"
+	"\x04next\x18\x04 \x01(\tR\x04next\x12\x12\n" +
+	"\x04tell\x18\x05 \x01(\tR\x04tell\x12(\n" +
+	"\x10may_charge_again\x18\x06 \x01(\bR\x0emayChargeAgainBAZ?github.com/clearward/clearward/proto/clearward/error/v1;errorv1b\x06proto3"
 
 var (
 	file_clearward_error_v1_error_proto_rawDescOnce sync.Once

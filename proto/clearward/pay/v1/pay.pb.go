@@ -1735,8 +1735,10 @@ func (x *GetRefundResponse) GetRefund() *Refund {
 type ListRefundsRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Hospital string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
-	// APPROVING, CANCELLING, OWED or CLOSED.
-	Status        string `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	// APPROVING, CANCELLING, OWED or CLOSED; not with order_no.
+	Status string `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
+	// Of one payment.
+	OrderNo       string `protobuf:"bytes,3,opt,name=order_no,json=orderNo,proto3" json:"order_no,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1781,6 +1783,13 @@ func (x *ListRefundsRequest) GetHospital() string {
 func (x *ListRefundsRequest) GetStatus() string {
 	if x != nil {
 		return x.Status
+	}
+	return ""
+}
+
+func (x *ListRefundsRequest) GetOrderNo() string {
+	if x != nil {
+		return x.OrderNo
 	}
 	return ""
 }
@@ -1931,7 +1940,9 @@ type DecideRefundRequest struct {
 	RefundNo string                 `protobuf:"bytes,2,opt,name=refund_no,json=refundNo,proto3" json:"refund_no,omitempty"`
 	Approve  bool                   `protobuf:"varint,3,opt,name=approve,proto3" json:"approve,omitempty"`
 	// Needed where it is refused.
-	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// As it was shown: another amount is refused. 0 reads nothing back.
+	AmountFen     int64 `protobuf:"varint,5,opt,name=amount_fen,json=amountFen,proto3" json:"amount_fen,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1992,6 +2003,13 @@ func (x *DecideRefundRequest) GetReason() string {
 		return x.Reason
 	}
 	return ""
+}
+
+func (x *DecideRefundRequest) GetAmountFen() int64 {
+	if x != nil {
+		return x.AmountFen
+	}
+	return 0
 }
 
 type DecideRefundResponse struct {
@@ -2475,22 +2493,25 @@ const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
 	"\trefund_no\x18\x02 \x01(\tR\brefundNo\"E\n" +
 	"\x11GetRefundResponse\x120\n" +
-	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"H\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"c\n" +
 	"\x12ListRefundsRequest\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x16\n" +
-	"\x06status\x18\x02 \x01(\tR\x06status\"I\n" +
+	"\x06status\x18\x02 \x01(\tR\x06status\x12\x19\n" +
+	"\border_no\x18\x03 \x01(\tR\aorderNo\"I\n" +
 	"\x13ListRefundsResponse\x122\n" +
 	"\arefunds\x18\x01 \x03(\v2\x18.clearward.pay.v1.RefundR\arefunds\"M\n" +
 	"\x12QueryRefundRequest\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
 	"\trefund_no\x18\x02 \x01(\tR\brefundNo\"G\n" +
 	"\x13QueryRefundResponse\x120\n" +
-	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"\x80\x01\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"\x9f\x01\n" +
 	"\x13DecideRefundRequest\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
 	"\trefund_no\x18\x02 \x01(\tR\brefundNo\x12\x18\n" +
 	"\aapprove\x18\x03 \x01(\bR\aapprove\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"H\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"amount_fen\x18\x05 \x01(\x03R\tamountFen\"H\n" +
 	"\x14DecideRefundResponse\x120\n" +
 	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"O\n" +
 	"\x14ReissueRefundRequest\x12\x1a\n" +

@@ -339,7 +339,7 @@ type RefundServiceClient interface {
 	// DischargeRefund divides what is left of a stay over its payments.
 	DischargeRefund(context.Context, *v1.DischargeRefundRequest) (*v1.DischargeRefundResponse, error)
 	GetRefund(context.Context, *v1.GetRefundRequest) (*v1.GetRefundResponse, error)
-	// ListRefunds lists those that wait for somebody, of a hospital.
+	// ListRefunds lists those of a hospital that wait for somebody, or all of a payment.
 	ListRefunds(context.Context, *v1.ListRefundsRequest) (*v1.ListRefundsResponse, error)
 	// QueryRefund asks HIS or the channel now.
 	QueryRefund(context.Context, *v1.QueryRefundRequest) (*v1.QueryRefundResponse, error)
@@ -542,7 +542,7 @@ type RefundServiceHandler interface {
 	// DischargeRefund divides what is left of a stay over its payments.
 	DischargeRefund(context.Context, *v1.DischargeRefundRequest) (*v1.DischargeRefundResponse, error)
 	GetRefund(context.Context, *v1.GetRefundRequest) (*v1.GetRefundResponse, error)
-	// ListRefunds lists those that wait for somebody, of a hospital.
+	// ListRefunds lists those of a hospital that wait for somebody, or all of a payment.
 	ListRefunds(context.Context, *v1.ListRefundsRequest) (*v1.ListRefundsResponse, error)
 	// QueryRefund asks HIS or the channel now.
 	QueryRefund(context.Context, *v1.QueryRefundRequest) (*v1.QueryRefundResponse, error)

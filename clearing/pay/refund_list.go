@@ -1,0 +1,41 @@
+package pay
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Waiting lists at most a thousand of a hospital's refunds of one state that are
+// not over, the oldest first.
+func (s *Refunds) Waiting(ctx context.Context, hospital string, status RefundStatus) (list []*Refund, err error) {
+	if !slices.Contains([]RefundStatus{RefundApproving, RefundCancelling, RefundOwed, RefundClosed}, status) {
+		return nil, ErrField.Because("status", "%q is none of the states that wait for somebody: APPROVING, CANCELLING, OWED, CLOSED", status)
+	}
+	err = s.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `
+			SELECT `+refundColumns+` FROM refunds AS r WHERE r.hospital = $1 AND r.status = $2 AND r.created_at IS NOT NULL
+			ORDER BY r.created_at, r.refund_no LIMIT 1000`, hospital, status)
+		if err != nil {
+			return err
+		}
+		list, err = pgx.CollectRows(rows, scanRefund)
+		return err
+	})
+	return list, err
+}
+
+// Of lists the refunds of a payment, the oldest first; reversals are none.
+func (s *Refunds) Of(ctx context.Context, hospital, orderNo string) (list []*Refund, err error) {
+	err = s.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		found, err := readRefundsOf(ctx, tx, []key{{hospital, orderNo}})
+		list = slices.SortedFunc(maps.Values(found), func(a, b *Refund) int {
+			return cmp.Or(a.CreatedAt.Compare(b.CreatedAt), cmp.Compare(a.RefundNo, b.RefundNo))
+		})
+		return err
+	})
+	return list, err
+}
