@@ -18,7 +18,7 @@ test: setup ## every test but the long fuzzing
 	go test -vet=off -timeout 15m ./...
 
 conformance: setup ## every fault at every step of every channel: the table of final states
-	go test -vet=off -count=1 -v -run '^TestEveryFaultAtEveryStep' ./features
+	go test -vet=off -count=1 -v -run '^TestEvery(FaultAtEveryStep|AdapterPasses)' ./features
 
 lint: ## gofmt, modules, vet, staticcheck, unchecked errors, dead code
 	@deploy/lint.sh
