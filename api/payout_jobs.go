@@ -41,7 +41,7 @@ func (s *Server) pollPayouts(ctx context.Context, _ time.Time) (int, error) {
 }
 
 // fetchStatements fetches the statement of the day before of every account that is
-// connected and to which a merchant number settles, until it is there.
+// connected, the platform's own among them, until it is there.
 func (s *Server) fetchStatements(ctx context.Context, due time.Time) (int, error) {
 	w, err := s.wiring(ctx)
 	if err != nil {
@@ -53,11 +53,11 @@ func (s *Server) fetchStatements(ctx context.Context, due time.Time) (int, error
 	}
 	var list []toFetch
 	for _, link := range w.Banks {
-		i := slices.IndexFunc(dir.Merchants, func(m *clearing.Merchant) bool { return m.SettlesTo == link.Account })
-		if i < 0 {
-			continue // the platform's own account: nothing is reconciled on it
+		hospital, ok := statementOf(dir, link.Account)
+		if !ok {
+			continue // nobody's statement: a feed of it would be refused
 		}
-		list = append(list, toFetch{recon.Slice{Source: recon.SourceStatement, Hospital: dir.Merchants[i].Hospital, Account: link.Account}, FeedBank,
+		list = append(list, toFetch{recon.Slice{Source: recon.SourceStatement, Hospital: hospital, Account: link.Account}, FeedBank,
 			func(ctx context.Context, day ledger.Day) (io.ReadCloser, error) {
 				bank, err := s.banks.Bank(link.Account)
 				if err != nil {
@@ -67,4 +67,15 @@ func (s *Server) fetchStatements(ctx context.Context, due time.Time) (int, error
 			}})
 	}
 	return s.fetch(ctx, due, list)
+}
+
+// statementOf says whose statement an account's is, as a feed of it would: of the
+// hospital whose merchant number settles to it, or the platform's ("").
+func statementOf(dir *clearing.Directory, account string) (hospital string, ok bool) {
+	for _, m := range dir.Merchants {
+		if m.SettlesTo == account {
+			return m.Hospital, true
+		}
+	}
+	return "", slices.ContainsFunc(dir.Banks, func(b clearing.BankAccount) bool { return b.Account == account && b.Role == clearing.OwnAccount })
 }

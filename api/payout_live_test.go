@@ -35,9 +35,19 @@ const thursday = ledger.Day(20260917)
 func openBank(t *testing.T) *bankHouse {
 	t.Helper()
 	h := &bankHouse{payoutHouse: openPayouts(t), t: t}
+	h.connect(privateHospital, livebank.Account{No: "8801", Name: "存管专户", OpeningFen: 100000})
+	h.payee = h.account("H2-OWN", "")
+	h.clock(thursday, "13:00:00")
+	return h
+}
+
+// connect opens the bank and tells the house how its accounts are reached.
+func (h *bankHouse) connect(master string, accounts ...livebank.Account) {
+	t := h.t
+	t.Helper()
 	dir := t.TempDir()
 	var err error
-	h.bank, err = livebank.Open(livebank.Config{Dir: dir, Now: h.now, Accounts: []livebank.Account{{No: "8801", Name: "存管专户", OpeningFen: 100000}}})
+	h.bank, err = livebank.Open(livebank.Config{Dir: dir, Now: h.now, Accounts: accounts})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,17 +62,14 @@ func openBank(t *testing.T) *bankHouse {
 	})
 	keys := filepath.Join(dir, "keys", "bank")
 	connection := `, connection: {url: "` + door.URL + `", settings: {environment: SANDBOX, customer: C1, bic: CMBCCNBS, key_id: ` + livebank.CustomerKey +
-		`, private_key: "file:` + keys + `/customer_key.pem", bank_key.` + livebank.BankKey + `: "file:` + keys + `/bank_pub.pem"}}}`
+		`, private_key: "file:` + keys + `/customer_key.pem", bank_key.` + livebank.BankKey + `: "file:` + keys + `/bank_pub.pem"}}`
 	setup := filepath.Join(dir, "setup.yaml")
-	if err := os.WriteFile(setup, []byte(strings.Replace(privateHospital, "role: CUSTODY}", "role: CUSTODY"+connection, 1)), 0o600); err != nil {
+	if err := os.WriteFile(setup, []byte(strings.ReplaceAll(master, "bank: 招商银行", "bank: 招商银行"+connection)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.Setup(t.Context(), setup); err != nil {
 		t.Fatal(err)
 	}
-	h.payee = h.account("H2-OWN", "")
-	h.clock(thursday, "13:00:00")
-	return h
 }
 
 // clock sets the clock.
@@ -83,9 +90,14 @@ func (h *bankHouse) key() string { h.keys++; return "key_" + time.Duration(h.key
 // account puts an account on the white-list, usable a day later.
 func (h *bankHouse) account(no, replaces string) string {
 	h.t.Helper()
+	return h.whiteListed(&payoutv1.ProposePayeeRequest{Hospital: "H2", Account: no, Name: "民营医院", Replaces: replaces})
+}
+
+func (h *bankHouse) whiteListed(asked *payoutv1.ProposePayeeRequest) string {
+	h.t.Helper()
 	h.after(time.Minute) // a code works once
-	proposed, err := h.op.ProposePayee(h.t.Context(), &payoutv1.ProposePayeeRequest{IdempotencyKey: h.key(), Hospital: "H2", UseFor: "HOSPITAL", Account: no, Name: "民营医院",
-		Bank: "工商银行", Cnaps: "102100099996", Replaces: replaces})
+	asked.IdempotencyKey, asked.UseFor, asked.Bank, asked.Cnaps = h.key(), "HOSPITAL", "工商银行", "102100099996"
+	proposed, err := h.op.ProposePayee(h.t.Context(), asked)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -99,13 +111,19 @@ func (h *bankHouse) account(no, replaces string) string {
 // approved is a payout that one has asked for and another approved with a code.
 func (h *bankHouse) approved(fen int64) string {
 	h.t.Helper()
+	return h.pays(&payoutv1.RequestPayoutRequest{Kind: "HOSPITAL", Hospital: "H2", PayeeId: h.payee, AmountFen: fen})
+}
+
+func (h *bankHouse) pays(r *payoutv1.RequestPayoutRequest) string {
+	h.t.Helper()
 	h.after(time.Minute)
 	ctx := h.t.Context()
-	asked, err := h.maker.RequestPayout(ctx, &payoutv1.RequestPayoutRequest{IdempotencyKey: h.key(), Kind: "HOSPITAL", Hospital: "H2", PayeeId: h.payee, AmountFen: fen})
+	r.IdempotencyKey = h.key()
+	asked, err := h.maker.RequestPayout(ctx, r)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	p := asked.GetPayout()
+	p, fen := asked.GetPayout(), r.GetAmountFen()
 	_, err = h.checker.ApprovePayouts(ctx, &payoutv1.ApprovePayoutsRequest{Items: []*payoutv1.ReadBack{{Number: p.GetNumber(), Payload: p.GetPayload()}},
 		Count: 1, SumFen: fen, Code: h.code()})
 	if err != nil {

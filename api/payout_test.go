@@ -52,6 +52,14 @@ type payoutHouse struct {
 
 func openPayouts(t *testing.T) *payoutHouse {
 	t.Helper()
+	h := openDesk(t, privateHospital)
+	h.fund(t)
+	return h
+}
+
+// openDesk opens a house with its people, and nothing in the books.
+func openDesk(t *testing.T, master string) *payoutHouse {
+	t.Helper()
 	h := &payoutHouse{}
 	h.set(noon())
 	s, err := Open(t.Context(), Config{Local: local.Config{DataDir: folder(t)}, Now: func() time.Time { return *h.at.Load() }})
@@ -65,13 +73,12 @@ func openPayouts(t *testing.T) *payoutHouse {
 	})
 	h.Server = s
 	setup := filepath.Join(t.TempDir(), "setup.yaml")
-	if err := os.WriteFile(setup, []byte(privateHospital), 0o600); err != nil {
+	if err := os.WriteFile(setup, []byte(master), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := s.Setup(t.Context(), setup); err != nil {
 		t.Fatal(err)
 	}
-	h.fund(t)
 	h.door = served(t, s)
 	h.of = func(name string, role auth.Role) payoutv1connect.PayoutServiceClient {
 		return payoutv1connect.NewPayoutServiceClient(h.door.Client(), h.door.URL, bearer(newKey(t, s, name, role)))
@@ -108,8 +115,13 @@ func (h *payoutHouse) fund(t *testing.T) {
 	}
 	number, _ := dir.Merchant("WECHAT", "W2")
 	custody, _ := dir.Bank("H2", "8801")
-	e := clearing.Event{Merchant: number, Bank: custody, Day: ledger.DayOf(noon()), Amount: 100000, Order: "O2", Settlement: "S2"}
-	entry, err := clearing.NewEntry(e, "J01", "J02", "J25", "J26a", "J26b")
+	h.post(t, clearing.Event{Merchant: number, Bank: custody, Day: ledger.DayOf(noon()), Amount: 100000, Order: "O2", Settlement: "S2"}, "J01", "J02", "J25", "J26a", "J26b")
+}
+
+// post posts journals of an event.
+func (h *payoutHouse) post(t *testing.T, e clearing.Event, journals ...string) {
+	t.Helper()
+	entry, err := clearing.NewEntry(e, journals...)
 	if err != nil {
 		t.Fatal(err)
 	}
