@@ -9,7 +9,7 @@ SHELL := /bin/bash
 build: ## the program: build/clearward
 	go build -o build/clearward .
 
-demo: setup build ## import, feed and reconcile the sample day and a generated one
+demo: setup build ## the sample day from its files, and a day of three hospitals lived, reconciled and paid out
 	build/clearward demo
 
 # go vet is a part of `make lint`. Tests start a PostgreSQL of their own, so the

@@ -17,6 +17,7 @@ import (
 
 	"github.com/clearward/clearward/api"
 	"github.com/clearward/clearward/api/auth"
+	"github.com/clearward/clearward/api/lived"
 	"github.com/clearward/clearward/channels/sandbox/live"
 	"github.com/clearward/clearward/deploy/local"
 	"github.com/clearward/clearward/ledger"
@@ -37,7 +38,6 @@ CLEARWARD_LOG (debug, info, warn, error). Exit code 1: refused or failed; 2: wro
 // commands is the command line.
 type commands struct {
 	Setup     setupCommand     `cmd:"" help:"Store regions, hospitals, merchant numbers, fees, bank accounts and opening balances. Again changes nothing."`
-	Payouts   payoutCommands   `cmd:"" help:"Say what roles may pay out, how many approve, and when banks take transfers."`
 	Factor    factorCommands   `cmd:"" help:"Give a person the second factor that approvals ask for, or end it."`
 	Key       keyCommands      `cmd:"" help:"Make, list and revoke the keys of people and programs."`
 	Import    importCommand    `cmd:"" help:"Post a business app's payments, refunds and reversals. Twice is once."`
@@ -51,7 +51,7 @@ type commands struct {
 	Jobs      jobsCommands     `cmd:"" help:"List what is done by the clock; pause it, resume it, run it again."`
 	Daily     dailyCommand     `cmd:"" help:"Write the standard bill file of a hospital's day (对账文件), with header, trailer and checksum."`
 	Migrate   migrateCommand   `cmd:"" help:"Bring the tables up to date; every command does it too."`
-	Demo      demoCommand      `cmd:"" help:"Set up, import, feed and reconcile the sample day and a generated day, in a new data directory."`
+	Demo      demoCommand      `cmd:"" help:"The sample day from its files, then a day of three hospitals lived with everything that goes wrong, in new data directories."`
 	Day       dayCommand       `cmd:"" help:"Generate a day and reconcile it, from files to the published batch, with the time of each stage and the peak memory."`
 	Sandbox   sandboxCommand   `cmd:"" help:"WeChat Pay V2, Alipay, HIS and the bank as servers on loopback, with books of its own, its bills, and faults on demand."`
 	Bench     benchCommand     `cmd:"" help:"Measure everything on this machine, beside reference points of the same run, and write bench.json."`
@@ -218,24 +218,6 @@ func (p *program) showKey(key string, err error) error {
 	fmt.Fprintln(p.out, key)
 	fmt.Fprintln(p.log, "This key is shown once. Keep it, and give it by --key or CLEARWARD_KEY.")
 	return nil
-}
-
-type payoutCommands struct {
-	Rules struct {
-		File string `arg:"" help:"YAML with limits, bands and windows."`
-	} `cmd:"" help:"Store rules of payouts; each holds from its day on. Again changes nothing."`
-}
-
-// Run implements the command.
-func (c *payoutCommands) Run(p *program) error {
-	return p.do(func(s *api.Server) error {
-		rules, added, err := s.SetPayoutRules(p.ctx, c.Rules.File)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(p.out, "%d limits, %d bands, %d windows: %d new\n", len(rules.Limits), len(rules.Bands), len(rules.Windows), added)
-		return nil
-	})
 }
 
 type factorCommands struct {
@@ -613,15 +595,29 @@ func (c *migrateCommand) Run(p *program) error {
 }
 
 type demoCommand struct {
-	Payments int    `default:"20000" help:"Payments of the generated day."`
-	Seed     uint64 `default:"1" help:"The same seed makes the same day."`
+	Payments int    `default:"5000" help:"Payments of the lived day, up to 1,000,000."`
+	Seed     uint64 `default:"1" help:"The same seed makes the same patients and the same faults."`
+	Kills    int    `help:"How often the server is killed (-9) while patients pay." placeholder:"N"`
+	Stay     bool   `help:"Leave everything running at the end, and print how to call it."`
 	Keep     bool   `help:"Keep the data directory, and say where it is."`
 	Lang     string `enum:"zh,en" default:"zh" help:"The language: zh or en."`
 }
 
 // Run implements the command.
 func (c *demoCommand) Run(p *program) error {
-	return api.Demo(p.ctx, p.config, api.DemoOptions{Payments: c.Payments, Seed: c.Seed, Keep: c.Keep, Lang: c.Lang}, p.out, p.meter())
+	binary, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if c.Payments < 1 || c.Payments > 1_000_000 {
+		return usageError("--payments is 1 to 1,000,000")
+	}
+	if err := api.SampleDemo(p.ctx, p.config, api.DemoOptions{Keep: c.Keep, Lang: c.Lang}, p.out, p.meter()); err != nil {
+		return err
+	}
+	fmt.Fprintln(p.out)
+	return lived.Live(p.ctx, lived.Options{Config: p.config, Binary: binary, Payments: c.Payments, Seed: c.Seed, Kills: c.Kills, Stay: c.Stay, Keep: c.Keep,
+		Lang: c.Lang, Out: p.out, Meter: p.meter()})
 }
 
 type dayCommand struct {

@@ -34,7 +34,7 @@ var order = [][]string{
 }
 
 // protoAt are the edges, the only places that know generated messages.
-var protoAt = []string{"api", "api/sdk", "recon/feed", "channels/sandbox"}
+var protoAt = []string{"api", "api/sdk", "api/lived", "recon/feed", "channels/sandbox"}
 
 // channelsSee is what an adapter may know of the ledger: money and days.
 var channelsSee = []string{"Money", "ParseYuan", "ErrMoney", "Day", "ParseDay", "DayOf", "ErrDay", "Beijing"}

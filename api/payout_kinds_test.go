@@ -2,8 +2,6 @@ package api
 
 import (
 	"context"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -110,24 +108,5 @@ func (h *bankHouse) nothingLeft(ctx context.Context) {
 	})
 	if err != nil {
 		h.t.Error(err)
-	}
-}
-
-// K03: a limit gives no right that a role has not.
-func TestARoleGetsNoLimitForWhatItMayNotDo(t *testing.T) {
-	h := openDesk(t, ownAndPublic)
-	path := filepath.Join(t.TempDir(), "rules.yaml")
-	for text, says := range map[string]string{
-		`limits: [{role: TREASURER, act: APPROVE, from: "2026-09-16", each_fen: 1, day_fen: 1}]`:    "rules.yaml: rules of payouts refused: the limit of TREASURER to APPROVE",
-		`limits: [{role: AUDITOR, act: REQUEST, from: "2026-09-16", each_fen: 1, day_fen: 1}]`:      "may not payout.request as AUDITOR",
-		`limits: [{role: FINANCE_HEAD, act: APPROVE, from: "2026-09-16", each_fen: 1, day_fen: 2}]`: "",
-	} {
-		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		_, added, err := h.SetPayoutRules(t.Context(), path)
-		if says == "" && (err != nil || added != 1) || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
-			t.Errorf("%s: %d, %v, want %q", text, added, err, says)
-		}
 	}
 }

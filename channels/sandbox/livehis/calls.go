@@ -139,6 +139,21 @@ func voided(v *void) *his.Answer {
 // no is the number of the void as a row of its own.
 func (v *void) no() string { return fmt.Sprintf("R%s-%d", v.bill.No, v.N) }
 
+// voided finds the void that a refund gives back: the one that was asked with its
+// number, else, where an app had the charge voided before the refund had one, the
+// first of that amount that has no number yet.
+func (h *hospital) voided(r *his.Request) *void {
+	if v := h.voids[r.RefundNo]; v != nil || h.orders[r.OrderNo] == nil {
+		return v
+	}
+	for _, v := range h.orders[r.OrderNo].voids {
+		if v.Fen == r.AmountFen && (v.RefundNo == "" || v.RefundNo == r.RefundNo) {
+			return v
+		}
+	}
+	return nil
+}
+
 // writeBack notes the refund's number on the void: the row of the details had none
 // until then, as with a HIS whose refund serial is lost (I7).
 func (s *Server) writeBack(h *hospital, r *his.Request) *his.Answer {
@@ -146,7 +161,7 @@ func (s *Server) writeBack(h *hospital, r *his.Request) *his.Answer {
 	if no != nil {
 		return no
 	}
-	v := h.voids[r.RefundNo]
+	v := h.voided(r)
 	switch {
 	case v == nil || v.Order != r.OrderNo:
 		return refuse(his.CodeNotFound, "no charge was voided for refund %s", r.RefundNo)

@@ -1,0 +1,64 @@
+package lived
+
+import (
+	"context"
+	"net/url"
+
+	"github.com/clearward/clearward/channels/sandbox"
+)
+
+// bankFault is something that the bank does the day after, with the case that a
+// right reconciliation makes of it.
+var bankFaults = []struct {
+	code, path, party, text, purpose string
+	hospital                         int
+	fen                              int64
+}{
+	{"BANK_FEE", "/bank/debit", "", "转账手续费", "CHRG", 0, 1_200},
+	{"UNKNOWN_DEBIT", "/bank/debit", "财付通支付科技有限公司", "扣款", "", 1, 8_801},
+	{"BANK_UNIDENTIFIED", "/bank/credit", "财付通支付科技有限公司", "来账", "", 0, 7_703},
+}
+
+// bankFaults happen in the afternoon after the day, and stand on the statement that
+// brings its settlements.
+func (l *life) bankFaults(ctx context.Context) error {
+	if len(l.faults) == 0 {
+		return nil
+	}
+	for _, b := range bankFaults {
+		ask := map[string]any{"account": hospitals[b.hospital].account, "fen": b.fen, "party": b.party, "text": b.text, "code": b.purpose}
+		var done struct {
+			Ref string `json:"ref"`
+		}
+		if err := l.admin(ctx, b.path, ask, &done); err != nil {
+			return err
+		}
+		c := sandbox.Case{Code: b.code, Hospital: hospitals[b.hospital].code, BankRef: done.Ref, AmountFen: b.fen}
+		if b.path == "/bank/debit" {
+			c.AmountFen = -b.fen
+		}
+		l.faults = append(l.faults, &fault{kind: &kind{code: b.code, name: b.text}, found: []sandbox.Case{c}})
+	}
+	return nil
+}
+
+// planReturn notes the payout that the bank sent back, by the number that the bank
+// gave the line on which it came.
+func (l *life) planReturn(ctx context.Context) error {
+	var lines []struct {
+		Ref string `json:"ref"`
+		Fen int64  `json:"fen"`
+		Why string `json:"returned"`
+	}
+	h := hospitals[2]
+	if err := l.ask(ctx, "/bank/entries", url.Values{"account": {h.account}, "day": {lifeDay.Add(4).String()}}, &lines); err != nil {
+		return err
+	}
+	for _, line := range lines {
+		if line.Why != "" {
+			l.faults = append(l.faults, &fault{kind: &kind{code: "PAYOUT_RETURNED", name: "the bank sends a payout back"},
+				found: []sandbox.Case{{Code: "PAYOUT_RETURNED", Hospital: h.code, BankRef: line.Ref, AmountFen: line.Fen}}})
+		}
+	}
+	return nil
+}
