@@ -135,8 +135,8 @@ func (l *Leg) digest(canon []byte) int64 {
 func (l *Leg) Redigest() int64 { return l.digest(l.canon()) }
 
 // LegQuery names the legs of a hospital to read: those of a fund day, with the
-// refunds that became a debt on that day and were accepted on a later one; or those
-// with these order numbers or these bill numbers.
+// refunds that were made or became a debt on that day and were accepted on a later
+// one; or those with these order numbers or these bill numbers.
 type LegQuery struct {
 	Hospital          string
 	Day               ledger.Day
@@ -170,11 +170,15 @@ const legsOf = `
 		WHERE hospital = $1 AND %[1]s%[2]s
 	) AS legs` + legOrder
 
-// Refunds that became a debt on the day and were accepted on a later one.
+// Refunds that were made, or became a debt, on the day and were accepted on a later
+// one.
 const legsOwed = `
 		UNION ALL
 		SELECT convert_to(order_no, 'UTF8') AS order_key, kind, refund_no` + refundColumns + ` FROM refunds
-		WHERE hospital = $1 AND owed_day = $2 AND owed_day < fund_day`
+		WHERE hospital = $1 AND owed_day = $2 AND owed_day < fund_day
+		UNION ALL
+		SELECT convert_to(order_no, 'UTF8') AS order_key, kind, refund_no` + refundColumns + ` FROM refunds
+		WHERE hospital = $1 AND made_day = $2 AND made_day > 0 AND made_day < fund_day AND owed_day <> $2`
 
 var (
 	legsOfDay    = fmt.Sprintf(legsOf, `fund_day = $2`, legsOwed)

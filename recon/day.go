@@ -411,6 +411,14 @@ func (h *hospitalRun) takeOrder(ctx context.Context, legs []*Leg, priors []*legR
 		return err
 	}
 	for _, leg := range legs {
+		elsewhere, err := h.standsElsewhere(ctx, leg)
+		if err != nil {
+			return err
+		}
+		if elsewhere {
+			h.told += leg.lineCount()
+			continue
+		}
 		h.noteDoubt(leg)
 		if len(leg.Dups) > 0 {
 			h.dups = append(h.dups, leg)

@@ -2,6 +2,7 @@ package recon
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
@@ -210,4 +211,34 @@ func (h *hospitalRun) movedHere(leg *Leg, k legKeyRow) *legRow {
 		}
 	}
 	return nil
+}
+
+// lookAround is how many days before and after the platform's day of a refund the
+// leg may stand that has its other sides.
+const lookAround = 31
+
+// standsElsewhere says that the leg is a refund of which this day knows only that the
+// channel accepted it, and whose other sides have met on another day: that day, run
+// again, takes the row in.
+func (h *hospitalRun) standsElsewhere(ctx context.Context, leg *Leg) (is bool, err error) {
+	if leg.lives() == nil || leg.Kind != channels.Refund || leg.row != nil || leg.Carried || len(leg.Lines) != 1 {
+		return false, nil
+	}
+	var days []ledger.Day
+	for n := -lookAround; n <= lookAround; n++ {
+		if n != 0 {
+			days = append(days, h.day.Add(n))
+		}
+	}
+	err = h.engine.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		return tx.QueryRow(ctx, `
+			SELECT EXISTS (
+				SELECT 1 FROM recon_legs
+				WHERE hospital = $1 AND day = ANY($2::INT4[]) AND order_no = $3 AND kind = 'REFUND' AND refund_no = $4 AND code <> '' AND NOT open)`,
+			leg.Hospital, days, leg.OrderNo, leg.RefundNo).Scan(&is)
+	})
+	if err != nil {
+		return false, fmt.Errorf("look for the other sides of refund %s: %w", leg.RefundNo, err)
+	}
+	return is, nil
 }

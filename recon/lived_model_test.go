@@ -24,6 +24,8 @@ type truth struct {
 	back, done, voided bool // a refund; whether the channel paid it; whether HIS's details have it
 	backFirst          channels.RefundAnswer
 	backHeard          int
+	bookedOn, voidedOn int // which day's details of HIS have it: 0 or 1
+	doneOn             int // on which day the channel paid it back
 	payment            *paying.Payment
 	refund             *paying.Refund
 }
@@ -37,10 +39,14 @@ func randomTruths(r *rand.Rand) (list []*truth) {
 		}
 		if t.paid {
 			t.booked = []int{t.fen, t.fen, t.fen, t.fen / 2, 0}[r.IntN(5)]
+			t.bookedOn = r.IntN(6) / 5
 			t.acked = []int{t.fen, t.fen, t.fen / 2, 0}[r.IntN(4)]
 		}
 		if t.paid && t.first == "yes" && t.acked == t.fen && r.IntN(2) == 0 {
 			t.back, t.done, t.voided, t.ackHeard = true, r.IntN(3) > 0, r.IntN(5) > 0, 0
+			t.bookedOn, t.voidedOn, t.doneOn = 0, r.IntN(4)/3, r.IntN(3)/2
+			t.booked = t.fen // what HIS has of neither, and then of both, are two cases of people
+			t.backHeard = max(t.backHeard, t.doneOn)
 			t.backFirst = []channels.RefundAnswer{working, noWord}[r.IntN(2)]
 		}
 		list = append(list, t)
@@ -88,36 +94,36 @@ func (h *livedHouse) hears(all []*truth, stage int) {
 	}
 }
 
-// said is what HIS and the bill say of the day.
-func said(all []*truth) []string {
+// said is what HIS and the bill say of a day.
+func said(all []*truth, day int) []string {
 	lines := []string{"platform", "his", "channel"}
+	add := func(is bool, on int, form string, args ...any) {
+		if is && on == day {
+			lines = append(lines, fmt.Sprintf(form, args...))
+		}
+	}
 	for _, t := range all {
 		order := t.payment.OrderNo
-		if t.paid {
-			lines = append(lines, fmt.Sprintf("channel PAY %s %d 12:00:05", order, t.fen))
-		}
-		if t.booked > 0 {
-			lines = append(lines, fmt.Sprintf("his PAY %s %d 12:00:10", order, t.booked))
-		}
-		if t.back && t.done {
-			lines = append(lines, fmt.Sprintf("channel REFUND %s %d 12:10:05 refund=%s", order, t.fen, t.refund.RefundNo))
-		}
-		if t.back && t.voided {
-			lines = append(lines, fmt.Sprintf("his REFUND %s %d 12:10:00 refund=%s", order, t.fen, t.refund.RefundNo))
+		add(t.paid, 0, "channel PAY %s %d 12:00:05", order, t.fen)
+		add(t.booked > 0, t.bookedOn, "his PAY %s %d 12:00:10", order, t.booked)
+		if t.back {
+			add(t.done, t.doneOn, "channel REFUND %s %d 12:10:05 refund=%s", order, t.fen, t.refund.RefundNo)
+			add(t.voided, t.voidedOn, "his REFUND %s %d 12:10:00 refund=%s", order, t.fen, t.refund.RefundNo)
 		}
 	}
 	return lines
 }
 
-// randomDay lives the truths of a seed, hearing each at its stage or, early, all of
-// them on the day, and returns the balances in the end.
-func randomDay(t *testing.T, seed uint64, early, asks bool) string {
+// randomDays lives the truths of a seed and returns where the books end. Early, the
+// platform hears everything when it happens and the days are run in the end; else it
+// hears each fact at its stage, with the days run in between.
+func randomDays(t *testing.T, seed uint64, early, asks bool) string {
 	h := newLivedHouse(t)
 	h.words, h.ends = map[string]channels.PayAnswer{}, map[string]channels.RefundAnswer{}
 	all := randomTruths(rand.New(rand.NewPCG(seed, 7)))
 	if early {
 		for _, one := range all {
-			one.heard, one.ackHeard, one.backHeard = 0, 0, 0
+			one.heard, one.ackHeard, one.backHeard = 0, 0, one.doneOn
 		}
 	}
 	h.lives(all)
@@ -125,33 +131,45 @@ func randomDay(t *testing.T, seed uint64, early, asks bool) string {
 	if asks {
 		h.engine.House = h.House
 	}
-	h.at(nextDay, 11, 30)
-	h.tell(sampleDay, said(all)...)
-	for stage := 1; stage <= 2; stage++ {
-		h.run(sampleDay)
-		h.verify()
-		h.hears(all, stage)
-	}
-	h.tell(nextDay, "platform", "his", "channel")
-	h.at(nextDay.Add(1), 11, 30)
-	for _, day := range []ledger.Day{sampleDay, nextDay, sampleDay, nextDay} {
+	days := []ledger.Day{sampleDay, nextDay, nextDay.Add(1)}
+	for stage, day := range days {
+		h.at(day.Add(1), 11, 30)
+		if early && stage == 0 {
+			h.hears(all, 1)
+		}
+		h.tell(day, said(all, stage)...)
+		if early {
+			continue
+		}
 		h.run(day)
 		h.verify()
+		h.hears(all, stage+1)
 	}
-	h.idle(sampleDay, nextDay)
-	return strings.Join(append(strings.Split(trialOf(h.trial()), "\n"), h.open("2204.", "2205.", "1125.", "1221.", "2241.")...), "\n")
+	for range 2 {
+		for _, day := range days {
+			h.run(day)
+			h.verify()
+		}
+	}
+	h.idle(days...)
+	// How much of what is proved has been released depends on the order of the runs.
+	trial := h.trial()
+	trial["2202.H1"] = trial[pend] + trial[avail]
+	delete(trial, pend)
+	delete(trial, avail)
+	return strings.Join(append(strings.Split(trialOf(trial), "\n"), h.open("2204.", "2205.", "1125.", "1221.", "2241.")...), "\n")
 }
 
-// TestWhenAFactIsHeardChangesNoBalance: whatever of a random day the platform hears
+// TestWhenAFactIsHeardChangesNoBalance: whatever of random days the platform hears
 // on the day, after a run of it or after another, whether by itself or because the
 // run asks, the books end as if it had heard all of it on the day.
 func TestWhenAFactIsHeardChangesNoBalance(t *testing.T) {
-	for seed := range uint64(8) {
+	for seed := range uint64(6) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
-			want := randomDay(t, seed, true, false)
-			sameState(t, "heard at its time", want, randomDay(t, seed, false, false))
-			sameState(t, "asked for by the run", want, randomDay(t, seed, false, true))
+			want := randomDays(t, seed, true, false)
+			sameState(t, "heard at its time", want, randomDays(t, seed, false, false))
+			sameState(t, "asked for by the run", want, randomDays(t, seed, false, true))
 		})
 	}
 }

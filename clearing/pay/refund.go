@@ -143,7 +143,7 @@ type refundRows struct {
 	amounts, settles, fees, totals, owed, digests                                                                          []int64
 	accepted, created                                                                                                      []time.Time
 	success, next, hisNext                                                                                                 []*time.Time
-	days, owedDays, tries, hisTries, versions, was                                                                         []int32
+	days, made, owedDays, tries, hisTries, versions, was                                                                   []int32
 	queues                                                                                                                 []int16
 	posted, abnormal, inFlight                                                                                             []bool
 }
@@ -168,6 +168,7 @@ func (t *refundRows) add(r *Refund) {
 	t.totals, t.owed, t.digests = append(t.totals, int64(r.Total)), append(t.owed, int64(r.Owed)), append(t.digests, r.leg().Redigest())
 	t.accepted, t.created, t.success = append(t.accepted, r.AcceptedAt), append(t.created, r.CreatedAt), append(t.success, pointer(r.SuccessAt))
 	t.next, t.hisNext = append(t.next, pointer(r.NextAt)), append(t.hisNext, pointer(r.HISNextAt))
+	t.made = append(t.made, int32(ledger.DayOf(r.CreatedAt)))
 	t.days, t.owedDays, t.tries = append(t.days, int32(r.Day)), append(t.owedDays, int32(r.OwedDay)), append(t.tries, r.Tries)
 	t.hisTries, t.versions, t.was = append(t.hisTries, r.HISTries), append(t.versions, r.Version), append(t.was, r.was)
 	t.queues, t.posted = append(t.queues, queueOf(r.RefundNo)), append(t.posted, r.Posted)
@@ -181,20 +182,20 @@ func (t *refundRows) insert(b *ledger.Batch) {
 	b.ExecRows(int64(len(t.numbers)), `
 		INSERT INTO refunds (hospital, kind, refund_no, order_no, payment_no, app, channel, merchant_no, trade_no, bill_no, biz_type, terminal,
 			patient_ref, amount_fen, settle_fen, fee_fen, total_fen, occurred_at, channel_success_at, created_at, status, fund_day, digest, cause,
-			maker, approval, case_id, debt_no, settlement_no, owed_fen, owed_day, debit, posted, in_flight, act, next_at, queue)
+			maker, approval, case_id, debt_no, settlement_no, owed_fen, owed_day, debit, posted, in_flight, act, next_at, queue, made_day)
 		SELECT hospital, kind, refund_no, order_no, payment_no, app, channel, merchant_no, trade_no, bill_no, biz_type, terminal,
 			patient_ref, amount_fen, settle_fen, fee_fen, total_fen, occurred_at, channel_success_at, created_at, status, fund_day, digest, cause,
-			maker, approval, case_id, debt_no, settlement_no, owed_fen, owed_day, debit, posted, in_flight, act, next_at, queue
+			maker, approval, case_id, debt_no, settlement_no, owed_fen, owed_day, debit, posted, in_flight, act, next_at, queue, made_day
 		FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
 			$11::text[], $12::text[], $13::text[], $14::int8[], $15::int8[], $16::int8[], $17::int8[], $18::timestamptz[], $19::timestamptz[],
 			$20::timestamptz[], $21::text[], $22::int4[], $23::int8[], $24::text[], $25::text[], $26::text[], $27::text[], $28::text[],
-			$29::text[], $30::int8[], $31::int4[], $32::text[], $33::bool[], $34::bool[], $35::text[], $36::timestamptz[], $37::int2[])
+			$29::text[], $30::int8[], $31::int4[], $32::text[], $33::bool[], $34::bool[], $35::text[], $36::timestamptz[], $37::int2[], $38::int4[])
 		AS given(hospital, kind, refund_no, order_no, payment_no, app, channel, merchant_no, trade_no, bill_no, biz_type, terminal,
 			patient_ref, amount_fen, settle_fen, fee_fen, total_fen, occurred_at, channel_success_at, created_at, status, fund_day, digest, cause,
-			maker, approval, case_id, debt_no, settlement_no, owed_fen, owed_day, debit, posted, in_flight, act, next_at, queue)`,
+			maker, approval, case_id, debt_no, settlement_no, owed_fen, owed_day, debit, posted, in_flight, act, next_at, queue, made_day)`,
 		t.hospitals, t.kinds, t.numbers, t.orders, t.payments, t.apps, t.channels, t.merchants, t.trades, t.bills, t.bizTypes, t.terminals,
 		t.patients, t.amounts, t.settles, t.fees, t.totals, t.accepted, t.success, t.created, t.statuses, t.days, t.digests, t.causes,
-		t.makers, t.approvals, t.cases, t.debts, t.settlements, t.owed, t.owedDays, t.debits, t.posted, t.inFlight, t.acts, t.next, t.queues)
+		t.makers, t.approvals, t.cases, t.debts, t.settlements, t.owed, t.owedDays, t.debits, t.posted, t.inFlight, t.acts, t.next, t.queues, t.made)
 }
 
 func (t *refundRows) update(b *ledger.Batch) {
