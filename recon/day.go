@@ -406,7 +406,7 @@ func (h *hospitalRun) repeats(l *Line) bool {
 }
 
 func (h *hospitalRun) takeOrder(ctx context.Context, legs []*Leg, priors []*legRow) error {
-	legs = h.apart(legs, priors)
+	legs = slices.DeleteFunc(h.apart(legs, priors), func(leg *Leg) bool { return leg.onlyAhead(h.rules) })
 	if err := h.adopt(ctx, legs, priors); err != nil {
 		return err
 	}
@@ -424,7 +424,7 @@ func (h *hospitalRun) takeOrder(ctx context.Context, legs []*Leg, priors []*legR
 			h.dups = append(h.dups, leg)
 		}
 		switch {
-		case leg.onlyAhead(h.rules), leg.unchanged():
+		case leg.unchanged():
 			// Open as before.
 		case leg.Code == I2 || leg.Code == I4 && leg.RefundNo == "":
 			h.loose = append(h.loose, leg)

@@ -167,10 +167,10 @@ func (leg *Leg) forget(l *Line) {
 	}
 }
 
-// onlyAhead says that nothing of the leg is of this day or open before it: it is
-// the business of the day on which it counts.
+// onlyAhead says that the leg is nothing but the platform's row of a later day: it is
+// the business of that day.
 func (leg *Leg) onlyAhead(r *Rules) bool {
-	return leg.lives() != nil && leg.platform.Day > r.Day && !leg.Fresh && leg.row == nil && len(leg.Lines) == 1
+	return leg.lives() != nil && leg.platform.Day > r.Day && !leg.Fresh && len(leg.Lines) == 1
 }
 
 // readAnew gives the platform's lines of open legs what the platform knows now:

@@ -164,7 +164,7 @@ func randomDays(t *testing.T, seed uint64, early, asks bool) string {
 // on the day, after a run of it or after another, whether by itself or because the
 // run asks, the books end as if it had heard all of it on the day.
 func TestWhenAFactIsHeardChangesNoBalance(t *testing.T) {
-	for seed := range uint64(6) {
+	for _, seed := range []uint64{0, 1, 2, 3, 8, 10, 100, 139} {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
 			want := randomDays(t, seed, true, false)
