@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := build
-.PHONY: build demo test conformance lint bench readme-bench proto fuzz fuzz-short test-kafka test-sdk test-cockroach setup clean
+.PHONY: build demo test conformance cycles lint bench readme-bench proto fuzz fuzz-short test-kafka test-sdk test-cockroach setup clean
 
 build: ## the program: build/clearward
 	go build -o build/clearward .
@@ -19,6 +19,9 @@ test: setup ## every test but the long fuzzing
 
 conformance: setup ## every fault at every step of every channel: the table of final states
 	go test -vet=off -count=1 -v -run '^TestEvery(FaultAtEveryStep|AdapterPasses)' ./features
+
+cycles: setup ## 10,000 payments, followed and given back while anything goes wrong
+	go test -vet=off -count=1 -v -timeout 30m -run '^TestCyclesUnderFaults' ./features -args -cycles.n 10000
 
 lint: ## gofmt, modules, vet, staticcheck, unchecked errors, dead code
 	@deploy/lint.sh

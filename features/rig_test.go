@@ -28,7 +28,7 @@ import (
 
 const rigSetup = `
 region: {code: R1, name: 示范区}
-apps: [{name: APP, hospitals: [H1]}]
+apps: [{name: APP, hospitals: [H1, H2]}]
 hospitals:
   - code: H1
     name: 海天示范医院
@@ -39,6 +39,14 @@ hospitals:
     merchants:
       - {channel: WECHAT, merchant_no: "1900000109", settle_mode: A, fee_rate: "0.0060", fee_bearer: PLATFORM, from: "2026-01-01", settles_to: "6801"}
       - {channel: ALIPAY, merchant_no: "20880000000000020156", settle_mode: A, fee_rate: "0.0060", fee_bearer: PLATFORM, from: "2026-01-01", settles_to: "6801"}
+  - code: H2
+    name: 海天第二医院
+    ownership: PUBLIC
+    his_calls: APP
+    refund_policy: [{from: "2026-01-01", cashier_limit_fen: 1000000, head_limit_fen: 10000000}]
+    bank_accounts: [{account: "6802", name: 海天第二医院, bank: 招商银行, role: SETTLEMENT}]
+    merchants:
+      - {channel: WECHAT, merchant_no: "1900000110", settle_mode: A, fee_rate: "0.0060", fee_bearer: PLATFORM, from: "2026-01-01", settles_to: "6802"}
 `
 
 // adapter is one client of a channel in one mode, with the way to pay that is
@@ -74,7 +82,8 @@ type rig struct {
 	shore
 	clock   atomic.Int64
 	sandbox *live.Server
-	open    channels.Gateway // of the adapter that is tried
+	open    channels.Gateway            // of the adapter that is tried
+	fixed   map[string]channels.Gateway // by merchant number, where several are open at once
 	db      *db.DB
 	pay.Payments
 	refunds pay.Refunds
@@ -117,7 +126,12 @@ func newRig(t *testing.T) *rig {
 }
 
 // Gateway implements pay.Outside.
-func (r *rig) Gateway(string, string) (channels.Gateway, error) { return r.open, nil }
+func (r *rig) Gateway(_, merchantNo string) (channels.Gateway, error) {
+	if g, ok := r.fixed[merchantNo]; ok {
+		return g, nil
+	}
+	return r.open, nil
+}
 
 // HIS implements pay.Outside.
 func (r *rig) HIS(string) (channels.HISGateway, error) {
@@ -172,7 +186,10 @@ func (r *rig) take(w http.ResponseWriter, in *http.Request) {
 	w.Header().Set("Content-Type", reply.ContentType)
 	w.WriteHeader(reply.Status)
 	_, _ = io.WriteString(w, reply.Body)
-	r.heard <- err
+	select {
+	case r.heard <- err:
+	default: // nobody listens
+	}
 }
 
 // plant makes the next fitting call of the merchant number go wrong.

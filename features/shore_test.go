@@ -18,6 +18,7 @@ import (
 // The merchant numbers of the sandbox that tests pay at.
 const (
 	wechatNo = "1900000109"
+	secondNo = "1900000110" // another of WeChat Pay, for V2 beside v3
 	alipayNo = "20880000000000020156"
 )
 
@@ -26,6 +27,7 @@ const (
 func merchants() []live.Merchant {
 	return []live.Merchant{
 		{No: wechatNo, Channel: channels.WeChat, Apps: []string{"wx1"}, FeeRate: "0.0060", BankAccount: "6801", OpeningFen: 10_000_000, RetainedFen: 10_000_000},
+		{No: secondNo, Channel: channels.WeChat, Apps: []string{"wx1"}, FeeRate: "0.0060", BankAccount: "6802", OpeningFen: 10_000_000, RetainedFen: 10_000_000},
 		{No: alipayNo, Channel: channels.Alipay, Apps: []string{"2021000000000001"}, FeeRate: "0.0060", BankAccount: "6801", OpeningFen: 10_000_000, RetainedFen: 10_000_000},
 	}
 }
@@ -76,6 +78,13 @@ func (s *shore) alipay() alipay.Config {
 }
 
 func (s *shore) wechatV2() (channels.Gateway, error) { return wechat.NewV2(s.wechat()) }
+
+// wechatSecond is V2 of the second merchant number.
+func (s *shore) wechatSecond() (channels.Gateway, error) {
+	c := s.wechat()
+	c.MerchantNo, c.Key = secondNo, s.key(secondNo+"/api_v2.key")
+	return wechat.NewV2(c)
+}
 
 func (s *shore) wechatV3() (channels.Gateway, error) { return wechat.NewV3(s.wechat()) }
 
