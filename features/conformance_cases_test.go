@@ -20,6 +20,7 @@ var cases = []struct {
 	{"a payment that the channel refuses has failed", (*rig).refused},
 	{"an unknown payment that was made is found paid", (*rig).unknownPaid},
 	{"an unknown payment that was not made ends unpaid", (*rig).unknownNotPaid},
+	{"late money of a payment that had failed is posted and waits for a person", (*rig).lateMoney},
 	{"a late notice changes nothing more", func(r *rig, a *adapter) { r.notices(a, live.Fault{Do: live.FaultNoticeLate, Seconds: 3600}) }},
 	{"a notice that comes twice counts once", func(r *rig, a *adapter) { r.notices(a, live.Fault{Do: live.FaultNoticeTwice}) }},
 	{"a forged notice is refused", func(r *rig, a *adapter) { r.notices(a, live.Fault{Do: live.FaultNoticeForged}) }},
@@ -71,15 +72,39 @@ func (r *rig) paid(a *adapter) *pay.Payment {
 	return p
 }
 
-func (r *rig) refused(a *adapter) {
+// refuse makes a payment that the channel refuses for good; with made it has made
+// it all the same.
+func (r *rig) refuse(a *adapter, made bool) *pay.Payment {
 	code := map[bool]map[string]string{
 		true:  {channels.WeChat: "NOTENOUGH", channels.Alipay: "ACQ.BUYER_BALANCE_NOT_ENOUGH"},
 		false: {channels.WeChat: "PARAM_ERROR", channels.Alipay: "ACQ.INVALID_PARAMETER"},
 	}[a.way == channels.WayCode][a.channel]
-	r.plant(live.Fault{Do: live.FaultError, Code: code}, a.first(), a)
+	r.plant(live.Fault{Do: live.FaultError, Code: code, Commit: made}, a.first(), a)
 	p := r.create(a)
 	if p.Status != pay.Failed || p.Reason.Code != code {
 		r.t.Errorf("%s: %s is %s, %+v", a.name, p.OrderNo, p.Status, p.Reason)
+	}
+	return p
+}
+
+func (r *rig) refused(a *adapter) { r.refuse(a, false) }
+
+func (r *rig) lateMoney(a *adapter) {
+	r.silence()
+	p := r.refuse(a, true)
+	var err error
+	if a.way == channels.WayCode {
+		p, err = r.Query(r.t.Context(), "H1", p.OrderNo)
+	} else {
+		r.payer(a, p.OrderNo)
+		r.hear(1)
+		p, err = r.Get(r.t.Context(), "H1", p.OrderNo)
+	}
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if p.Status != pay.Success || !p.Late || !p.Posted {
+		r.t.Errorf("%s: late money of %s: %s, late %t, posted %t", a.name, p.OrderNo, p.Status, p.Late, p.Posted)
 	}
 }
 
