@@ -48,6 +48,7 @@ type commands struct {
 	Statement statementCommand `cmd:"" help:"Print every line of an account (明细账) with the balance after it."`
 	Serve     serveCommand     `cmd:"" help:"Keep running: store what is fed, reconcile the day before at 11:30, prove the books every hour."`
 	Call      callCommand      `cmd:"" help:"Make a call of the API of a process that serves, signed with a key."`
+	App       appCommands      `cmd:"" help:"Act as a business app, through the SDK: pay, query, close, refund, download the bill file, hear notices."`
 	Jobs      jobsCommands     `cmd:"" help:"List what is done by the clock; pause it, resume it, run it again."`
 	Daily     dailyCommand     `cmd:"" help:"Write the standard bill file of a hospital's day (对账文件), with header, trailer and checksum."`
 	Migrate   migrateCommand   `cmd:"" help:"Bring the tables up to date; every command does it too."`
@@ -526,6 +527,44 @@ type callCommand struct {
 // Run implements the command.
 func (c *callCommand) Run(p *program) error {
 	return api.Call(p.ctx, c.URL, c.Key, c.Method, c.Request, p.config.Now, p.out)
+}
+
+type appCommands struct {
+	URL string `default:"http://127.0.0.1:8350" help:"Where the process serves." placeholder:"URL"`
+	Key string `required:"" env:"CLEARWARD_KEY" help:"The key of the app." placeholder:"ck_…"`
+	Pay struct {
+		Request string `arg:"" help:"clearward.pay.v1.CreatePaymentRequest as JSON."`
+	} `cmd:"" help:"Collect for a bill."`
+	Query  appOrder `cmd:"" help:"Ask the channel about a payment now."`
+	Await  appOrder `cmd:"" help:"Follow a payment until it is final."`
+	Close  appOrder `cmd:"" help:"End a payment that nobody has paid; a code payment is reversed."`
+	Refund struct {
+		Request string `arg:"" help:"clearward.pay.v1.CreateRefundRequest as JSON."`
+	} `cmd:"" help:"Give money back by the original route."`
+	Daily struct {
+		Hospital string `arg:"" help:"The hospital."`
+		Day      day    `arg:"" help:"The business day."`
+	} `cmd:"" help:"Download the standard bill file of a day and check its checksum."`
+	Hear struct {
+		Listen string `default:"127.0.0.1:8351" help:"Where the platform tells the app (notify_url)." placeholder:"HOST:PORT"`
+	} `cmd:"" help:"Print the notices of the platform, each checked."`
+}
+
+type appOrder struct {
+	Hospital string `arg:"" help:"The hospital."`
+	Order    string `arg:"" help:"The number of the payment."`
+}
+
+// Run implements the commands.
+func (c *appCommands) Run(p *program, asked *kong.Context) error {
+	act := api.AppAct{URL: c.URL, Key: c.Key, Do: asked.Selected().Name, Request: c.Pay.Request + c.Refund.Request, Listen: c.Hear.Listen}
+	for _, order := range []appOrder{c.Query, c.Await, c.Close} {
+		act.Hospital, act.Order = act.Hospital+order.Hospital, act.Order+order.Order
+	}
+	if act.Do == "daily" {
+		act.Hospital, act.Day = c.Daily.Hospital, ledger.Day(c.Daily.Day).String()
+	}
+	return act.Act(p.ctx, p.config.Now, p.out)
 }
 
 type jobsCommands struct {

@@ -5,15 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/clearward/clearward/api/auth"
 	"github.com/clearward/clearward/api/sdk"
+	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/channels/sandbox/live"
 	"github.com/clearward/clearward/clearing"
 	ledgerv1 "github.com/clearward/clearward/proto/clearward/ledger/v1"
 	"github.com/clearward/clearward/proto/clearward/ledger/v1/ledgerv1connect"
+	payv1 "github.com/clearward/clearward/proto/clearward/pay/v1"
 )
 
 // benchBulk is how many entries a bulk call of the benchmark posts.
@@ -25,7 +29,10 @@ type calling struct {
 	b      *bench
 	house  *http.Server
 	client ledgerv1connect.LedgerServiceClient
+	app    *sdk.App
 	next   atomic.Int64
+
+	sandbox *live.Server // from the first payment on
 }
 
 const benchHospital = `
@@ -36,6 +43,69 @@ hospitals:
     ownership: PRIVATE
 `
 
+// benchPaying is the hospital whose WeChat number stands in a sandbox.
+const benchPaying = `
+region: {code: RPC, name: 基准区}
+apps: [{name: bench, hospitals: [RPC]}]
+hospitals:
+  - code: RPC
+    name: 基准医院
+    ownership: PRIVATE
+    his_calls: APP
+    bank_accounts: [{account: "6801", name: 基准医院, bank: 招商银行, role: SETTLEMENT}]
+    merchants:
+      - {channel: WECHAT, merchant_no: "1900000199", kind: DIRECT, settle_mode: A, fee_rate: "0.0060", fee_bearer: PLATFORM, from: "2026-01-01", settles_to: "6801", retained_fen: 0,
+         gateway: {api: V2, environment: SANDBOX, settings: {app_id: wxbench, base_url: "URL", key: "file:KEY"}}}
+`
+
+// openSandbox starts a WeChat beside the program and connects the hospital to it.
+func (c *calling) openSandbox(ctx context.Context) (err error) {
+	dir := filepath.Join(c.b.dir, "sandbox")
+	c.sandbox, err = live.Start(live.Config{Dir: dir, Now: c.b.server.now, FreePerDay: 1 << 20, Merchants: []live.Merchant{
+		{No: "1900000199", Channel: channels.WeChat, Apps: []string{"wxbench"}, FeeRate: "0.0060", BankAccount: "6801"}}})
+	if err != nil {
+		return err
+	}
+	text := strings.NewReplacer("URL", c.sandbox.Addresses.WeChat, "KEY", filepath.Join(dir, "keys", "1900000199", "api_v2.key")).Replace(benchPaying)
+	if _, err = clearing.Setup(ctx, c.b.server.DB, strings.NewReader(text)); err == nil {
+		c.b.server.setUpAgain()
+	}
+	return err
+}
+
+// pay makes whole payments by code from many clients: request, call to the channel,
+// journals and answer, then what HIS has booked.
+func (c *calling) pay(ctx context.Context) (reading, error) {
+	if c.sandbox == nil {
+		if err := c.openSandbox(ctx); err != nil {
+			return reading{}, err
+		}
+	}
+	return c.b.perSecond(ctx, c.b.size.callers, func(ctx context.Context) error {
+		n := c.next.Add(1)
+		p, err := c.app.Pay(ctx, &payv1.CreatePaymentRequest{IdempotencyKey: fmt.Sprintf("pay_%012d", n), Hospital: "RPC", Channel: channels.WeChat,
+			BillNo: fmt.Sprintf("B%012d", n), BizType: "OUTPATIENT", Terminal: fmt.Sprintf("W%02d", n%64), Way: "CODE", AmountFen: 100 + n%9973,
+			AuthCode: fmt.Sprintf("13%016d", n), ClientIp: "127.0.0.1"})
+		if err == nil && p.GetStatus() != "SUCCESS" {
+			err = fmt.Errorf("payment %s is %s: %s", p.GetOrderNo(), p.GetStatus(), p.GetChannelCode())
+		}
+		if err != nil {
+			return err
+		}
+		_, err = c.app.Payments.AcknowledgePayment(ctx, &payv1.AcknowledgePaymentRequest{Hospital: "RPC", OrderNo: p.GetOrderNo(), BillNo: p.GetBillNo(), ReceiptNo: p.GetBillNo(), AmountFen: p.GetAmountFen()})
+		return err
+	})
+}
+
+// close ends what was opened.
+func (c *calling) close() error {
+	err := c.house.Close()
+	if c.sandbox != nil {
+		err = errors.Join(err, c.sandbox.Close())
+	}
+	return err
+}
+
 // newCalling sets a hospital up and opens the doors.
 func (b *bench) newCalling(ctx context.Context) (*calling, error) {
 	if _, err := clearing.Setup(ctx, b.server.DB, strings.NewReader(benchHospital)); err != nil {
@@ -45,15 +115,18 @@ func (b *bench) newCalling(ctx context.Context) (*calling, error) {
 	if err != nil {
 		return nil, err
 	}
-	client, err := sdk.Client(key, b.server.now)
-	if err != nil {
-		return nil, err
-	}
 	door, err := listen(ctx, ServeOptions{Listen: "127.0.0.1:0"})
 	if err != nil {
 		return nil, err
 	}
 	c := &calling{b: b, house: &http.Server{Handler: b.server.doors(), ReadHeaderTimeout: time.Minute}}
+	client, err := sdk.Client(key, b.server.now)
+	if err == nil {
+		c.app, err = sdk.NewApp("http://"+door.Addr().String(), key, b.server.now)
+	}
+	if err != nil {
+		return nil, errors.Join(err, door.Close())
+	}
 	c.client = ledgerv1connect.NewLedgerServiceClient(client, "http://"+door.Addr().String())
 	go func() { _ = c.house.Serve(door) }() // a call that fails says it
 	return c, nil
