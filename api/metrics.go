@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"time"
 
@@ -46,6 +47,22 @@ func newMetrics(counts *ledger.Counts) *metrics {
 			func() float64 { return float64(c.of()) }))
 	}
 	return m
+}
+
+// metricsPath is where Prometheus reads.
+const metricsPath = "/metrics"
+
+// alarm watches how far this machine's clock is from the database's.
+func (m *metrics) alarm(skew func(context.Context) (time.Duration, error)) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "clearward_clock_skew_seconds",
+		Help: "How far this machine's clock is ahead of the database's; above 300 either way the process is not ready. NaN: the database does not answer."},
+		func() float64 {
+			ahead, err := skew(context.Background())
+			if err != nil {
+				return math.NaN()
+			}
+			return ahead.Seconds()
+		}))
 }
 
 func (m *metrics) handler() http.Handler {

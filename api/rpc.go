@@ -42,6 +42,7 @@ const compressFrom = 4 << 10
 // whoever asks.
 var procedures = map[string]auth.Action{
 	openAPIPath: auth.APIRead,
+	metricsPath: auth.JobRead, // from loopback anybody
 	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      auth.APIRead,
 	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": auth.APIRead,
 
@@ -103,6 +104,7 @@ func (s *Server) services(mux *http.ServeMux) {
 		connect.WithCompressMinBytes(compressFrom)}
 	calls := http.NewServeMux()
 	calls.HandleFunc("GET "+openAPIPath, doorkeeper{s}.describe)
+	calls.HandleFunc("GET "+metricsPath, doorkeeper{s}.showMetrics)
 	mux.Handle("/", s.identified(calls))
 	calls.Handle(ledgerv1connect.NewLedgerServiceHandler(ledgerService{s}, options...))
 	calls.Handle(reconv1connect.NewReconServiceHandler(reconService{s}, options...))

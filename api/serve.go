@@ -34,7 +34,7 @@ const (
 
 // Serve runs the program until ctx ends: it stores what is fed, publishes events
 // and does the jobs of the day by the clock.
-func Serve(ctx context.Context, c Config, o ServeOptions, out io.Writer) (err error) {
+func Serve(ctx context.Context, c Config, o ServeOptions, out io.Writer) error {
 	door, err := listen(ctx, o)
 	if err != nil {
 		return err
@@ -45,7 +45,11 @@ func Serve(ctx context.Context, c Config, o ServeOptions, out io.Writer) (err er
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
+	return errors.Join(s.serve(ctx, door, o, out), s.Close())
+}
+
+// serve does the jobs and answers at the door until ctx ends.
+func (s *Server) serve(ctx context.Context, door net.Listener, o ServeOptions, out io.Writer) error {
 	if err := s.checkEnvironments(ctx); err != nil {
 		return err
 	}
@@ -55,7 +59,7 @@ func Serve(ctx context.Context, c Config, o ServeOptions, out io.Writer) (err er
 	}
 	runner.Start(lookEvery)
 	defer runner.Stop()
-	server := &http.Server{Handler: s.doors(), ReadHeaderTimeout: 10 * time.Second, Protocols: new(http.Protocols)}
+	server := &http.Server{Handler: s.doors(), ReadHeaderTimeout: 10 * time.Second, IdleTimeout: idleFor, MaxHeaderBytes: 64 << 10, Protocols: new(http.Protocols)}
 	server.Protocols.SetHTTP1(true)
 	served, scheme := make(chan error, 1), "http"
 	if o.TLSCert == "" {
@@ -98,21 +102,11 @@ func listen(ctx context.Context, o ServeOptions) (net.Listener, error) {
 func (s *Server) doors() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
-		defer cancel()
-		if err := s.DB.Pool.Ping(ctx); err != nil {
-			s.log.Warn("not ready", "error", err)
-			http.Error(w, "the database does not answer", http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
-	mux.Handle("GET /metrics", s.metrics.handler())
+	mux.HandleFunc("GET /readyz", s.showReady)
 	mux.HandleFunc("POST /notify/{channel}/{merchant}", s.webhook)
 	mux.HandleFunc("GET /notices/key", s.showNoticeKey)
 	s.services(mux)
-	return mux
+	return hurried(mux, readWithin)
 }
 
 // schedule is what the program does by itself: the details of HIS from 01:00 and

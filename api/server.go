@@ -69,6 +69,7 @@ type Server struct {
 	wired     wired
 	banks     *banks
 	now       func() time.Time
+	wall      func() time.Time // this machine's clock, whatever now is
 	log       *slog.Logger
 	committer *ledger.Committer
 	consumer  *feed.Consumer // only in the process that holds the data directory
@@ -88,7 +89,7 @@ func Open(ctx context.Context, c Config) (s *Server, err error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s = &Server{masterRef: c.Master, now: c.Now, log: c.Log}
+	s = &Server{masterRef: c.Master, now: c.Now, wall: time.Now, log: c.Log}
 	defer func() {
 		if err != nil {
 			s, err = nil, errors.Join(err, s.Close())
@@ -113,6 +114,7 @@ func Open(ctx context.Context, c Config) (s *Server, err error) {
 		return s, err
 	}
 	s.metrics = newMetrics(&s.committer.Counts)
+	s.metrics.alarm(s.skew)
 	s.house = &pay.House{DB: s.DB, Committer: s.committer, Now: s.now, Outside: &outside{s: s, open: map[clearing.Gateway]channels.Gateway{}}}
 	s.banks = &banks{s: s, open: map[clearing.BankLink]channels.BankGateway{}}
 	s.Engine = &recon.Engine{DB: s.DB, Committer: s.committer, Now: s.now, House: s.house}
