@@ -14,6 +14,8 @@ The admin address takes JSON and plays everybody else:
     POST /faults   {"do","api","merchant","order","commit","seconds","fen","code","times"}: what goes wrong next
     GET  /faults   those that wait
     POST /notices  every waiting notice goes out now
+    GET  /keys     of WeChat Pay v3: serial_no and public_key_id of each merchant number
+    POST /certificates  WeChat Pay's platform certificate is followed by a new one
     POST /clock    {"at"}: the clock jumps (CLEARWARD_CLOCK)
     GET  /orders?merchant=&day=   orders paid that day
     GET  /books?merchant=&day=    sums of the day, and what arrives at the bank
