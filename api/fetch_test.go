@@ -17,6 +17,7 @@ import (
 	"github.com/clearward/clearward/api/jobs"
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/channels/sandbox/live"
+	"github.com/clearward/clearward/channels/sandbox/livebank"
 	"github.com/clearward/clearward/channels/sandbox/livehis"
 	"github.com/clearward/clearward/clearing/pay"
 	"github.com/clearward/clearward/deploy/local"
@@ -71,13 +72,20 @@ hospitals:
 
 func newLived(t *testing.T) *lived {
 	t.Helper()
+	return openLived(t, livedSetup, nil)
+}
+
+// openLived opens the house on a setup, in which the addresses and keys of the
+// sandbox are filled in; bank accounts are served where there are some.
+func openLived(t *testing.T, master string, accounts []livebank.Account) *lived {
+	t.Helper()
 	l := &lived{t: t, at: &atomic.Int64{}}
 	l.set("2026-09-15 10:00:00")
 	dir := t.TempDir()
 	var err error
 	l.out, err = live.Start(live.Config{Dir: dir, Now: l.clock, HIS: []livehis.Hospital{{Code: "H1", Format: "XML"}, {Code: "H2", Format: "JSON"}}, Merchants: []live.Merchant{
 		{No: "1900000101", Channel: channels.WeChat, Apps: []string{"wx1"}, FeeRate: "0.0060", BankAccount: "6801"},
-		{No: "1900000102", Channel: channels.WeChat, Apps: []string{"wx2"}, FeeRate: "0.0060", BankAccount: "6802"}}})
+		{No: "1900000102", Channel: channels.WeChat, Apps: []string{"wx2"}, FeeRate: "0.0060", BankAccount: "6802"}}, Bank: livebank.Config{Accounts: accounts}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +103,7 @@ func newLived(t *testing.T) *lived {
 		}
 	})
 	setup := filepath.Join(t.TempDir(), "setup.yaml")
-	text := strings.NewReplacer("HIS/", l.out.Addresses.HIS+"/", "WECHAT_URL", l.out.Addresses.WeChat, "KEYS", filepath.Join(dir, "keys")).Replace(livedSetup)
+	text := strings.NewReplacer("HIS/", l.out.Addresses.HIS+"/", "WECHAT_URL", l.out.Addresses.WeChat, "BANK_URL", l.out.Addresses.Bank, "KEYS", filepath.Join(dir, "keys")).Replace(master)
 	if err := os.WriteFile(setup, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -171,8 +179,13 @@ func (l *lived) bill(no string, fen int64, biz pay.BizType) {
 // pay has the app pay a bill of H1 by payment code.
 func (l *lived) pay(no string, fen int64, biz pay.BizType) *payv1.Payment {
 	l.t.Helper()
+	return l.payAt("H1", no, fen, biz)
+}
+
+func (l *lived) payAt(hospital, no string, fen int64, biz pay.BizType) *payv1.Payment {
+	l.t.Helper()
 	l.payers++ // each pays once: the channel asks one who pays often for the password
-	paid, err := l.app.CreatePayment(l.t.Context(), &payv1.CreatePaymentRequest{IdempotencyKey: "pay-" + no, Hospital: "H1", Channel: "WECHAT", BillNo: no, BizType: string(biz),
+	paid, err := l.app.CreatePayment(l.t.Context(), &payv1.CreatePaymentRequest{IdempotencyKey: "pay-" + no, Hospital: hospital, Channel: "WECHAT", BillNo: no, BizType: string(biz),
 		Terminal: "WINDOW1", Way: "CODE", AmountFen: fen, AuthCode: fmt.Sprintf("13%08d00000050", l.payers), ClientIp: "127.0.0.1"})
 	if err != nil || paid.GetPayment().GetStatus() != "SUCCESS" {
 		l.t.Fatal(paid, err)

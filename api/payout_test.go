@@ -45,6 +45,7 @@ type payoutHouse struct {
 	*Server
 	at                 atomic.Pointer[time.Time]
 	door               *httptest.Server
+	moved              func(time.Time) // another clock that goes with this one, nil for none
 	of                 func(name string, role auth.Role) payoutv1connect.PayoutServiceClient
 	maker, op, checker payoutv1connect.PayoutServiceClient
 	secret             []byte
@@ -79,13 +80,20 @@ func openDesk(t *testing.T, master string) *payoutHouse {
 	if _, err := s.Setup(t.Context(), setup); err != nil {
 		t.Fatal(err)
 	}
+	h.seat(t)
+	return h
+}
+
+// seat opens the door and gives the people of the desk their keys.
+func (h *payoutHouse) seat(t *testing.T) {
+	t.Helper()
+	s := h.Server
 	h.door = served(t, s)
 	h.of = func(name string, role auth.Role) payoutv1connect.PayoutServiceClient {
 		return payoutv1connect.NewPayoutServiceClient(h.door.Client(), h.door.URL, bearer(newKey(t, s, name, role)))
 	}
 	h.maker, h.op, h.checker = h.of("王出纳", auth.Treasurer), h.of("孙运营", auth.Operator), h.of("李主管", auth.FinanceHead)
 	h.secret = h.enrol(t, "李主管")
-	return h
 }
 
 // enrol gives a person a second factor and returns its secret.
@@ -105,7 +113,12 @@ func (h *payoutHouse) enrol(t *testing.T, person string) (secret []byte) {
 	return secret
 }
 
-func (h *payoutHouse) set(now time.Time) { h.at.Store(&now) }
+func (h *payoutHouse) set(now time.Time) {
+	h.at.Store(&now)
+	if h.moved != nil {
+		h.moved(now)
+	}
+}
 
 func (h *payoutHouse) fund(t *testing.T) {
 	t.Helper()
