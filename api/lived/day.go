@@ -32,7 +32,11 @@ func (l *life) draw(ctx context.Context) (int, error) {
 		l.fates[v.fate]++
 		l.byStep[v.step] = append(l.byStep[v.step], v)
 		for i := range v.backs {
-			step := min(v.step+1+i*2, steps-1)
+			step := v.step + 1 + i*2
+			if step >= steps { // the day is over: this part was never asked back
+				v.backs = v.backs[:i]
+				break
+			}
 			l.backs[step] = append(l.backs[step], back{v, i})
 		}
 	}
