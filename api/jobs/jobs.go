@@ -55,7 +55,8 @@ type Runner struct {
 	jobs  []Job
 	plans map[string]cron.Schedule
 
-	ticking sync.Mutex
+	mu      sync.Mutex
+	busy    map[string]bool // jobs under way in this process
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
@@ -63,7 +64,7 @@ type Runner struct {
 // Open writes the rows of jobs that are new or planned otherwise and returns
 // their runner. What people have paused stays so.
 func Open(ctx context.Context, d *db.DB, now func() time.Time, log *slog.Logger, all ...Job) (*Runner, error) {
-	r := &Runner{db: d, now: now, log: log, owner: "run_" + rand.Text()[:12], jobs: all, plans: map[string]cron.Schedule{}}
+	r := &Runner{db: d, now: now, log: log, owner: "run_" + rand.Text()[:12], jobs: all, plans: map[string]cron.Schedule{}, busy: map[string]bool{}}
 	for _, j := range all {
 		plan, err := parse(j.Cron)
 		if err != nil {
@@ -121,14 +122,16 @@ func (r *Runner) Start(every time.Duration) {
 				continue
 			}
 			looked = now
-			if _, err := r.Tick(ctx); err != nil && ctx.Err() == nil {
-				r.log.Error("jobs", "error", err)
-			}
+			r.running.Go(func() { // a job that takes long, as of an outside that hangs, keeps no other waiting
+				if _, err := r.Tick(ctx); err != nil && ctx.Err() == nil {
+					r.log.Error("jobs", "error", err)
+				}
+			})
 		}
 	})
 }
 
-// Stop ends what Start began and waits for the job that is under way.
+// Stop ends what Start began and waits for the jobs that are under way.
 func (r *Runner) Stop() {
 	if r.stop != nil {
 		r.stop()
@@ -136,20 +139,20 @@ func (r *Runner) Stop() {
 	r.running.Wait()
 }
 
-// Tick runs every job that is due now, one after the other, and says how many
-// things they did. A job that fails does not keep the others from running.
+// Tick runs every job that is due now and not under way in this process, one after
+// the other, and says how many things they did. A job that fails does not keep the
+// others from running.
 func (r *Runner) Tick(ctx context.Context) (done int, err error) {
-	r.ticking.Lock()
-	defer r.ticking.Unlock()
 	due, err := r.due(ctx)
 	if err != nil {
 		return 0, err
 	}
 	for _, j := range r.jobs {
-		if !due[j.Name] {
+		if !due[j.Name] || !r.begin(j.Name) {
 			continue
 		}
 		n, ran, err := r.run(ctx, &j)
+		r.end(j.Name)
 		if err != nil {
 			return done, err
 		}
@@ -158,6 +161,24 @@ func (r *Runner) Tick(ctx context.Context) (done int, err error) {
 		}
 	}
 	return done, nil
+}
+
+// begin takes a job within this process: its lease alone would not keep it, where
+// the clock is stepped past it while the job is at work.
+func (r *Runner) begin(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.busy[name] {
+		return false
+	}
+	r.busy[name] = true
+	return true
+}
+
+func (r *Runner) end(name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.busy, name)
 }
 
 func (r *Runner) due(ctx context.Context) (map[string]bool, error) {

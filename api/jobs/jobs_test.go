@@ -203,3 +203,42 @@ func TestAPlanThatCannotBeReadIsRefused(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// An outside that hangs, as a HIS at night, keeps no payment from being asked for.
+func TestAJobThatHangsKeepsNoOtherWaitingAndIsNotBegunAgain(t *testing.T) {
+	c := clockAt("2026-09-16 00:59:59")
+	hung, free, begun := make(chan struct{}), make(chan struct{}), atomic.Int32{}
+	asked := make(chan struct{}, 1)
+	r := open(t, dbtest.New(t, jobs.Schema), c,
+		jobs.Job{Name: "fetch", Cron: "0 1 * * *", Run: func(context.Context, time.Time) (int, error) {
+			if begun.Add(1) == 1 {
+				close(hung)
+			}
+			<-free
+			return 1, nil
+		}},
+		jobs.Job{Name: "poll", Cron: "@every 5s", Run: func(context.Context, time.Time) (int, error) {
+			select {
+			case asked <- struct{}{}:
+			default:
+			}
+			return 1, nil
+		}})
+	r.Start(time.Second)
+	c.set("2026-09-16 01:00:00")
+	<-hung
+	for polled := 0; polled < 4; { // two hours, far past the lease of the one that hangs
+		at := c.now().Add(30 * time.Minute)
+		c.at.Store(&at)
+		select {
+		case <-asked:
+			polled++
+		case <-time.After(20 * time.Millisecond): // it is looked at again
+		}
+	}
+	close(free)
+	r.Stop()
+	if n := begun.Load(); n != 1 {
+		t.Errorf("begun %d times while it was under way", n)
+	}
+}
