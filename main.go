@@ -47,6 +47,7 @@ type commands struct {
 	Verify    verifyCommand    `cmd:"" help:"Compute every balance and rule again from the postings."`
 	Statement statementCommand `cmd:"" help:"Print every line of an account (明细账) with the balance after it."`
 	Serve     serveCommand     `cmd:"" help:"Keep running: store what is fed, reconcile the day before at 11:30, prove the books every hour."`
+	Up        upCommand        `cmd:"" help:"Serve beside a sandbox with three demo hospitals, kept in one data directory; prints what to try first."`
 	Call      callCommand      `cmd:"" help:"Make a call of the API of a process that serves, signed with a key."`
 	App       appCommands      `cmd:"" help:"Act as a business app, through the SDK: pay, query, close, refund, download the bill file, hear notices."`
 	Jobs      jobsCommands     `cmd:"" help:"List what is done by the clock; pause it, resume it, run it again."`
@@ -488,6 +489,15 @@ type serveCommand struct {
 // Run implements the command.
 func (c *serveCommand) Run(p *program) error {
 	return api.Serve(p.ctx, p.config, api.ServeOptions{Listen: c.Listen, TLSCert: c.TLSCert, TLSKey: c.TLSKey}, p.out)
+}
+
+type upCommand struct {
+	Listen string `default:"127.0.0.1:8350" help:"Where to answer, on loopback." placeholder:"HOST:PORT"`
+}
+
+// Run implements the command.
+func (c *upCommand) Run(p *program) error {
+	return api.Up(p.ctx, p.config, c.Listen, p.out, nil)
 }
 
 type sandboxCommand struct {

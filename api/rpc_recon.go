@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
 
@@ -155,7 +156,7 @@ const dailyChunk = 64 << 10
 // DownloadDaily implements the call.
 func (r reconService) DownloadDaily(ctx context.Context, q *reconv1.DownloadDailyRequest, stream *connect.ServerStream[reconv1.DownloadDailyResponse]) error {
 	day, err := dayField("day", q.GetDay(), true)
-	if err != nil {
+	if err = errors.Join(err, r.s.maySee(ctx, q.GetHospital())); err != nil {
 		return err
 	}
 	return r.s.dailyFile(ctx, q.GetHospital(), day, func(file *os.File) error {

@@ -229,8 +229,9 @@ func TestTheDailyFileIsDownloadedWithItsChecksum(t *testing.T) {
 	s := open(t, folder(t))
 	takenSample(t, s)
 	h := served(t, s)
-	client := reconv1connect.NewReconServiceClient(signing(t, newKey(t, s, "海天 APP", auth.Service), noon), h.URL)
-	read := func(hospital string) (string, error) {
+	clerk := reconv1connect.NewReconServiceClient(h.Client(), h.URL, bearer(newKey(t, s, "张会计", auth.Accountant)))
+	stranger := reconv1connect.NewReconServiceClient(signing(t, newKey(t, s, "海天 APP", auth.Service), noon), h.URL)
+	read := func(client reconv1connect.ReconServiceClient, hospital string) (string, error) {
 		stream, err := client.DownloadDaily(t.Context(), &reconv1.DownloadDailyRequest{Hospital: hospital, Day: "2026-09-15"})
 		if err != nil {
 			return "", err
@@ -241,7 +242,7 @@ func TestTheDailyFileIsDownloadedWithItsChecksum(t *testing.T) {
 		}
 		return file.String(), errors.Join(stream.Err(), stream.Close())
 	}
-	text, err := read("H1")
+	text, err := read(clerk, "H1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,8 +250,10 @@ func TestTheDailyFileIsDownloadedWithItsChecksum(t *testing.T) {
 	if want := sha256.Sum256([]byte(body)); strings.TrimSpace(hash) != hex.EncodeToString(want[:]) || strings.Count(body, "\n") != 50+5 {
 		t.Errorf("the file:\n%s", text)
 	}
-	_, err = read("H9")
+	_, err = read(clerk, "H9")
 	denied(t, err, connect.CodeNotFound, "HOSPITAL_UNKNOWN", "H9")
+	_, err = read(stranger, "H1")
+	denied(t, err, connect.CodePermissionDenied, "NOT_ALLOWED", `may not act for hospital "H1"`)
 }
 
 func TestJobsAreManagedOverTheAPI(t *testing.T) {
