@@ -19,6 +19,7 @@ test: setup ## every test but the long fuzzing
 
 conformance: setup ## every fault at every step of every channel: the table of final states
 	go test -vet=off -count=1 -v -run '^TestEvery(FaultAtEveryStep|AdapterPasses)' ./features
+	go test -vet=off -count=1 -v -run '^TestEveryFaultAtEveryStepOfTheBank' ./api
 
 cycles: setup ## 10,000 payments, followed and given back while anything goes wrong
 	go test -vet=off -count=1 -v -timeout 30m -run '^TestCyclesUnderFaults' ./features -args -cycles.n 10000

@@ -1,6 +1,7 @@
 package livebank
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -74,7 +75,7 @@ func (s *Server) accept(asked *channels.Transfer, now int64) *transfer {
 			t.State = stateApproval
 		}
 	case f.Seconds > 0:
-		t.Then, t.DueAt, t.Reason, t.Words = stateRejected, now+f.Seconds, f.Code, f.Text
+		t.Then, t.DueAt, t.Reason, t.Words = stateRejected, now+f.Seconds, f.Code, cmp.Or(f.Text, reasonText(f.Code))
 	default:
 		t.reject(f.Code, f.Text)
 	}
@@ -82,10 +83,7 @@ func (s *Server) accept(asked *channels.Transfer, now int64) *transfer {
 }
 
 func (t *transfer) reject(code, words string) {
-	if words == "" {
-		words = reasonText(code)
-	}
-	t.State, t.Reason, t.Words, t.Then, t.DueAt = stateRejected, code, words, "", 0
+	t.State, t.Reason, t.Words, t.Then, t.DueAt = stateRejected, code, cmp.Or(words, reasonText(code)), "", 0
 }
 
 // status is a transfer as pain.002 has it. The reason of a rejection that is still
