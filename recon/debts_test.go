@@ -143,3 +143,130 @@ func TestARefundThatCannotGoYetIsSentByTheNextRun(t *testing.T) {
 		t.Errorf("the log of the case is %v", log)
 	}
 }
+
+// TestARefundOfACaseThatNobodyHeardOf: the channel paid it and said nothing. The bill
+// ends the case; the channel's word, two days later, posts nothing more.
+func TestARefundOfACaseThatNobodyHeardOf(t *testing.T) {
+	t.Parallel()
+	h := newLivedHouse(t)
+	h.at(nextDay, 11, 30)
+	h.tell(sampleDay, "platform", "his", "channel", "channel PAY STRANGE1 5000 12:00:00")
+	h.run(sampleDay)
+	h.engine.House = h.House
+	h.backs = []channels.RefundAnswer{noWord}
+	c := h.caseOf(sampleDay, recon.F1, "")
+	h.settle(c.ID, "REFUND")
+	number := h.column(`SELECT refund_no FROM refunds WHERE case_id = $1 AND status = 'OWED'`, c.ID)
+	if len(number) != 1 {
+		t.Fatalf("the refunds that are owed: %v", number)
+	}
+	h.engine.House = nil // nobody asks for now
+	h.at(nextDay.Add(1), 11, 30)
+	h.tell(nextDay, "platform", "his", "channel", "channel REFUND STRANGE1 5000 11:31:00 refund="+number[0])
+	h.run(nextDay)
+	want := map[string]ledger.Money{wx1122: 2000, wx2206: -12, subsidy: 12, avail: -2000}
+	h.expectBalances(want)
+	h.verify()
+	file, err := h.engine.CaseFile(t.Context(), c.ID)
+	h.must(err)
+	if file.State != recon.CaseClosed {
+		t.Errorf("the case is %s once the bill has its refund", file.State)
+	}
+	h.at(nextDay.Add(2), 9, 0)
+	h.backs = []channels.RefundAnswer{{Outcome: channels.OutcomeSucceeded, Amount: 5000}}
+	_, err = h.refunds.Query(t.Context(), "H1", number[0])
+	h.must(err)
+	h.tell(nextDay.Add(1), "platform", "his", "channel")
+	for _, days := range [][]ledger.Day{{nextDay.Add(1), nextDay}, {sampleDay, nextDay, nextDay.Add(1)}} {
+		for _, day := range days {
+			h.run(day)
+			h.verify()
+		}
+	}
+	want[wx1122], want[wx2206], want[subsidy], want[avail] = 3000, -18, 18, -3000
+	h.expectBalances(want)
+	h.idle(sampleDay, nextDay, nextDay.Add(1))
+}
+
+// TestARefundOfACaseThatTheChannelClosed: the debt of the case stands, which is a case
+// again; another number pays it, and ends both.
+func TestARefundOfACaseThatTheChannelClosed(t *testing.T) {
+	t.Parallel()
+	h := newLivedHouse(t)
+	h.at(nextDay, 11, 30)
+	h.tell(sampleDay, "platform", "his", "channel", "channel PAY STRANGE1 5000 12:00:00")
+	h.run(sampleDay)
+	h.engine.House = h.House
+	h.backs = []channels.RefundAnswer{closed}
+	f1 := h.caseOf(sampleDay, recon.F1, "")
+	h.settle(f1.ID, "REFUND")
+	h.at(nextDay.Add(1), 11, 30)
+	h.tell(nextDay, "platform", "his", "channel")
+	h.run(nextDay)
+	h.verify()
+	f6 := h.caseOf(nextDay, recon.F6, "STRANGE1")
+	if f6.Amount != 5000 {
+		t.Errorf("the case of the closed refund is of %s", f6.Amount)
+	}
+	if got := h.settle(f6.ID, "REFUND"); got.State != recon.CaseApproved {
+		t.Fatalf("the second case is %s", got.State)
+	}
+	number := h.column(`SELECT refund_no FROM refunds WHERE case_id = $1 AND status = 'SUCCESS'`, f1.ID)
+	if len(number) != 1 {
+		t.Fatalf("the refunds that were paid: %v", number)
+	}
+	third := nextDay.Add(1)
+	h.at(third.Add(1), 11, 30)
+	h.tell(third, "platform", "his", "channel", "channel REFUND STRANGE1 5000 11:31:00 refund="+number[0])
+	for _, day := range []ledger.Day{nextDay, third} {
+		h.run(day)
+		h.verify()
+	}
+	h.expectBalances(map[string]ledger.Money{wx1122: 3000, wx2206: -18, subsidy: 18, avail: -3000})
+	for _, id := range []string{f1.ID, f6.ID} {
+		file, err := h.engine.CaseFile(t.Context(), id)
+		h.must(err)
+		if file.State != recon.CaseClosed || len(file.Suspense) != 0 {
+			t.Errorf("%s is %s and carries %v", file.Code, file.State, file.Suspense)
+		}
+	}
+	h.idle(sampleDay, nextDay, third)
+}
+
+// TestWhatHISRefusedIsGivenBack: HIS does not serve a payment, two people give it back
+// on the next day (E07). HIS never hears of either; the refund in the bill ends the I1.
+func TestWhatHISRefusedIsGivenBack(t *testing.T) {
+	t.Parallel()
+	h := newLivedHouse(t)
+	p := h.paid(5000)
+	_, err := h.payments.Acknowledge(t.Context(), "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeFailed, Reason: channels.Reason{Code: "NO_BILL"}})
+	h.must(err)
+	h.at(nextDay, 11, 30)
+	h.tell(sampleDay, "platform", "his", "channel", bill(p.OrderNo))
+	h.run(sampleDay)
+	i1 := h.caseOf(sampleDay, recon.I1, p.OrderNo)
+	r := h.gives(p)
+	if r.Status != paying.RefundApproving {
+		t.Fatalf("the refund is %s", r.Status)
+	}
+	r, err = h.refunds.Decide(t.Context(), "H1", r.RefundNo, "c2", true, "")
+	h.must(err)
+	if r.Debit != "E07" || r.Status != paying.RefundSuccess {
+		t.Fatalf("the refund is %s by %q", r.Status, r.Debit)
+	}
+	h.at(nextDay.Add(1), 11, 30)
+	h.tell(nextDay, "platform", "his", "channel", billBack(p.OrderNo, r.RefundNo))
+	if got := codes(h.run(nextDay)); got != "" {
+		t.Errorf("the next day lists %q", got)
+	}
+	file, err := h.engine.CaseFile(t.Context(), i1.ID)
+	h.must(err)
+	if file.State != recon.CaseAutoClosed || len(file.Suspense) != 0 {
+		t.Errorf("the case is %s and carries %v", file.State, file.Suspense)
+	}
+	h.expectBalances(map[string]ledger.Money{wx1122: 2000, wx2206: -12, subsidy: 12, avail: -2000})
+	h.verify()
+	h.run(sampleDay)
+	h.verify()
+	h.idle(sampleDay, nextDay)
+}

@@ -326,7 +326,9 @@ func (leg *Leg) backfillRefund() (Effects, ledger.Money) {
 	return append(e, effect("J49c", coupon, 0)), proved
 }
 
-// notPaid undoes what the books say of a refund that the channel did not pay.
+// notPaid undoes what the books say of a refund that the channel did not pay. What
+// the platform has been told that the channel took, and is still following, is undone
+// by the channel's own word alone (J19c): until then nothing of it is paid again.
 func (leg *Leg) notPaid() Effects {
 	p := leg.platform
 	switch held := leg.bill != nil && leg.bill.Status == channels.Abnormal; {
@@ -336,6 +338,8 @@ func (leg *Leg) notPaid() Effects {
 		return nil
 	case p.final():
 		return Effects{effect("E20a", leg.settled0(), p.Fee)}
+	case p.Lived != nil:
+		return nil
 	}
 	return Effects{effect("J19c", leg.settled0(), p.Fee)}
 }

@@ -37,8 +37,13 @@ type livedHouse struct {
 
 func newLivedHouse(t testing.TB) *livedHouse {
 	t.Helper()
+	return newLivedHouseOf(t, filepath.Join(sampleDir, "setup.yaml"))
+}
+
+func newLivedHouseOf(t testing.TB, setup string) *livedHouse {
+	t.Helper()
 	h := &livedHouse{house: newHouse(t)}
-	text, err := os.ReadFile(filepath.Join(sampleDir, "setup.yaml"))
+	text, err := os.ReadFile(setup)
 	h.must(err)
 	lived := strings.Replace(string(text), "hospitals:\n", "apps: [{name: KIOSK, hospitals: [H1]}]\nhospitals:\n", 1)
 	lived = strings.Replace(lived, "his_calls: APP\n", "his_calls: APP\n    refund_policy: [{from: \"2026-01-01\", cashier_limit_fen: 50000, head_limit_fen: 1000000}]\n", 1)

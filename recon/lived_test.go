@@ -3,6 +3,7 @@ package recon_test
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -135,6 +136,18 @@ var lives = []life{
 		p := h.paid(5000)
 		h.acks(p, 5000)
 		r := h.gives(p, closed)
+		return []string{his(p.OrderNo, 5000), bill(p.OrderNo), hisBack(p.OrderNo, r.RefundNo)}
+	}, "F6 ORDER REFUND 5000", "0", map[string]ledger.Money{wx1122: 5000, wx2206: -30, subsidy: 30, wx2205: -5000}},
+	{"given back: accepted, and not in the bill", func(h *livedHouse) []string {
+		p := h.paid(5000)
+		h.acks(p, 5000)
+		r := h.gives(p, working)
+		return []string{his(p.OrderNo, 5000), bill(p.OrderNo), hisBack(p.OrderNo, r.RefundNo)}
+	}, "F6 ORDER REFUND 5000", "0", map[string]ledger.Money{wx1125: 5000, wx2205: -5000}},
+	{"given back: final, and not in the bill", func(h *livedHouse) []string {
+		p := h.paid(5000)
+		h.acks(p, 5000)
+		r := h.gives(p)
 		return []string{his(p.OrderNo, 5000), bill(p.OrderNo), hisBack(p.OrderNo, r.RefundNo)}
 	}, "F6 ORDER REFUND 5000", "0", map[string]ledger.Money{wx1122: 5000, wx2206: -30, subsidy: 30, wx2205: -5000}},
 	{"given back: accepted, then closed", func(h *livedHouse) []string {
@@ -349,4 +362,36 @@ func TestTheChannelIsAskedBeforeAnOrphanIsNamed(t *testing.T) {
 	if h.asked != asked {
 		t.Errorf("a run that changes nothing asked %d times", h.asked-asked)
 	}
+}
+
+// TestARefundOutOfReleasedMoney: on settle mode B the money of the payment has been
+// released when it is given back (J23c). The refund takes nothing out of what is
+// pending, so that nothing is held back of the next day's.
+func TestARefundOutOfReleasedMoney(t *testing.T) {
+	t.Parallel()
+	h := newLivedHouseOf(t, modeB(t, filepath.Join(sampleDir, "setup.yaml")))
+	p := h.paid(5000)
+	h.acks(p, 5000)
+	h.at(nextDay, 11, 30)
+	h.tell(sampleDay, "platform", "his", "channel", his(p.OrderNo, 5000), bill(p.OrderNo))
+	h.run(sampleDay)
+	h.n++
+	r, err := h.refunds.Create(t.Context(), paying.NewRefund{App: "KIOSK", Key: "back", Hospital: "H1", OrderNo: p.OrderNo, Amount: 5000,
+		Cause: channels.CauseDuplicate, Maker: "c1", HISCancelled: true, HISAllows: 5000})
+	h.must(err)
+	if r.Status == paying.RefundApproving {
+		r, err = h.refunds.Decide(t.Context(), "H1", r.RefundNo, "c2", true, "")
+		h.must(err)
+	}
+	if r.Debit != "J23c" {
+		t.Fatalf("the refund is %s by %q, want J23c", r.Status, r.Debit)
+	}
+	h.at(nextDay.Add(1), 11, 30)
+	h.tell(nextDay, "platform", "his", "channel", hisBack(p.OrderNo, r.RefundNo), billBack(p.OrderNo, r.RefundNo))
+	if got := codes(h.run(nextDay)); got != "" {
+		t.Errorf("the next day lists %q", got)
+	}
+	h.expectBalances(map[string]ledger.Money{wx1122: 2000, wx2206: -12, subsidy: 12, avail: -2000})
+	h.verify()
+	h.idle(sampleDay, nextDay)
 }
