@@ -110,6 +110,7 @@ func TestADayIsLivedFromPaymentToPayout(t *testing.T) {
 	ctx := t.Context()
 	h.payee = h.account("H2-OWN", "")
 	own := h.whiteListed(&payoutv1.ProposePayeeRequest{Hospital: "H1", Account: "H1-OWN", Name: "海天示范医院"})
+	custody := h.whiteListed(&payoutv1.ProposePayeeRequest{Hospital: "H2", UseFor: "CUSTODY", Account: "6802", Name: "存管专户", Bank: "招商银行"})
 	for i, fen := range []int64{45000, 10000, 5000} {
 		for _, hospital := range []string{"H1", "H2"} {
 			no := fmt.Sprint("B", hospital, i)
@@ -134,6 +135,7 @@ func TestADayIsLivedFromPaymentToPayout(t *testing.T) {
 	numbers := []string{
 		h.approved(paid - fee),
 		h.pays(&payoutv1.RequestPayoutRequest{Kind: "SUBSIDY", Hospital: "H1", PayeeId: own, AmountFen: fee, Subject: due.GetSubsidies()[0].GetSettlement(), Contract: "HT-2026-01"}),
+		h.pays(&payoutv1.RequestPayoutRequest{Kind: "FEE_TOPUP", Hospital: "H2", PayeeId: custody, AmountFen: fee}), // the channel kept it of what H2 is owed whole
 	}
 	l.tick("2026-09-17 13:00:00")
 	l.tick("2026-09-17 13:00:20")
@@ -141,8 +143,8 @@ func TestADayIsLivedFromPaymentToPayout(t *testing.T) {
 		h.is(number, "SUCCEEDED")
 	}
 	l.morning(20260918)
-	l.atBank(100000-fee, 500+paid-fee, 0)
-	for code, want := range map[string]ledger.Money{"2208.CUST.6802.H2": 0, "2208.OWN.0001": 0, "2242.H1": 0, "2202.H2.AVAIL": fee} {
+	l.atBank(100000-2*fee, 500+paid-fee, fee)
+	for code, want := range map[string]ledger.Money{"2208.CUST.6802.H2": 0, "2208.OWN.0001": 0, "2242.H1": 0, "2202.H2.AVAIL": fee, "1002.CUST.6802.H2": fee} {
 		if left := l.balance(code); left != want {
 			t.Errorf("%s still has %s, want %s", code, left, want)
 		}
