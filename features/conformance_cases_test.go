@@ -20,6 +20,7 @@ var cases = []struct {
 	{"a payment that the channel refuses has failed", (*rig).refused},
 	{"an unknown payment that was made is found paid", (*rig).unknownPaid},
 	{"an unknown payment that was not made ends unpaid", (*rig).unknownNotPaid},
+	{"a paid code payment that nobody can ask for is reversed and its money goes back", (*rig).reversedPaid},
 	{"late money of a payment that had failed is posted and waits for a person", (*rig).lateMoney},
 	{"a late notice changes nothing more", func(r *rig, a *adapter) { r.notices(a, live.Fault{Do: live.FaultNoticeLate, Seconds: 3600}) }},
 	{"a notice that comes twice counts once", func(r *rig, a *adapter) { r.notices(a, live.Fault{Do: live.FaultNoticeTwice}) }},
@@ -120,6 +121,30 @@ func (r *rig) unknownPaid(a *adapter) {
 	}
 	if p = r.untilFinal(p); p.Status != pay.Success || p.SuccessAt.IsZero() || p.TradeNo == "" {
 		r.t.Errorf("%s: %s is %s", a.name, p.OrderNo, p.Status)
+	}
+}
+
+// reversedPaid has every query fail until the plan reverses what was paid.
+func (r *rig) reversedPaid(a *adapter) {
+	if a.way != channels.WayCode {
+		return
+	}
+	r.use(a, patient, true)
+	r.plant(live.Fault{Do: live.FaultDrop, Commit: true}, "pay", a)
+	queries := 0
+	for _, step := range r.open.Plan(a.way) {
+		if step.Act == channels.ActQuery {
+			queries++
+		}
+	}
+	r.plant(live.Fault{Do: live.FaultError, Code: "SYSTEMERROR", Times: queries}, "query", a)
+	p := r.untilFinal(r.create(a))
+	// Where the channel says that the reversal gave money back, both legs are booked.
+	if p.Status != pay.Reversed && (p.Status != pay.Success || p.Refunded != p.Amount) {
+		r.t.Errorf("%s: %s is %s, %s given back", a.name, p.OrderNo, p.Status, p.Refunded)
+	}
+	if times, paid, back := r.theirs(a.merchant(), p.OrderNo, ledger.DayOf(p.OccurredAt)); times != 1 || paid != int64(p.Amount) || back != paid {
+		r.t.Errorf("%s: the channel was paid %d times, %d fen, and gave %d back", a.name, times, paid, back)
 	}
 }
 
