@@ -41,7 +41,7 @@ Y
 CLEARWARD_CLOCK="$work/clock" "$work/clearward" sandbox --dir "$work/data" --config "$work/sandbox.yaml" >"$work/out" 2>"$work/err" &
 sandbox=$!
 for _ in $(seq 1 240); do
-  if grep -q '^{' "$work/out"; then break; fi
+  if grep -qs '^{' "$work/out"; then break; fi
   if ! kill -0 "$sandbox" 2>/dev/null; then break; fi
   sleep 0.25
 done
@@ -51,4 +51,7 @@ if [ -z "$addresses" ]; then
   echo "test-sdk: the sandbox did not start within 60 s (see above)" >&2
   exit 1
 fi
-node "$work/sdk/run.js" "$work/data/keys" "$addresses"
+if ! timeout 300 node "$work/sdk/run.js" "$work/data/keys" "$addresses"; then
+  echo "test-sdk: a call came to something else, or to nothing within 300 s (see above)" >&2
+  exit 1
+fi

@@ -5,15 +5,20 @@ const http = require('node:http');
 
 const taken = { '/alipay': 'success', '/v2': '<xml><return_code>SUCCESS</return_code></xml>', '/v3': '' };
 
+// isProbe tells a notice by which WeChat Pay sees whether signatures are verified: its
+// signature is wrong, and it is to be refused.
+const isProbe = (n) => (n.headers['wechatpay-signature'] || '').startsWith('WECHATPAY/SIGNTEST/');
+exports.isProbe = isProbe;
+
 exports.listen = async () => {
   const came = [];
   const waiting = [];
   const server = http.createServer((request, answer) => {
-    let body = '';
-    request.on('data', (part) => { body += part; });
+    const parts = []; // a character may be cut in two between them
+    request.on('data', (part) => { parts.push(part); });
     request.on('end', () => {
-      answer.end(taken[request.url]);
-      came.push({ at: request.url, headers: request.headers, body });
+      answer.writeHead(isProbe(request) ? 401 : 200).end(taken[request.url]);
+      came.push({ at: request.url, headers: request.headers, body: Buffer.concat(parts).toString() });
       waiting.splice(0).forEach((wake) => wake());
     });
   });
@@ -28,6 +33,5 @@ exports.listen = async () => {
         await new Promise((wake) => { waiting.push(wake); });
       }
     },
-    close: () => server.close(),
   };
 };

@@ -4,6 +4,7 @@
 
 const { X509Certificate, createHash } = require('node:crypto');
 const { Wechatpay, Rsa, Aes, Formatter } = require('wechatpay-axios-plugin');
+const { isProbe } = require('./notices.js');
 
 exports.wechatV3 = async ({ at, key, admin, assert, notices, day }) => {
   const mchid = '1900000109';
@@ -42,7 +43,7 @@ exports.wechatV3 = async ({ at, key, admin, assert, notices, day }) => {
       const { resource } = JSON.parse(n.body);
       return JSON.parse(Aes.AesGcm.decrypt(resource.ciphertext, key(`${mchid}/api_v3.key`), resource.nonce, resource.associated_data));
     };
-    const told = await notices.next('/v3', (n) => open(n).out_trade_no === order);
+    const told = await notices.next('/v3', (n) => !isProbe(n) && open(n).out_trade_no === order);
     const { 'wechatpay-timestamp': when, 'wechatpay-nonce': nonce, 'wechatpay-signature': sign, 'wechatpay-serial': serial } = told.headers;
     assert.ok(config.certs[serial], serial);
     assert.ok(Rsa.verify(Formatter.joinedByLineFeed(when, nonce, told.body), sign, Rsa.from(config.certs[serial], Rsa.KEY_TYPE_PUBLIC)));
