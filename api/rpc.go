@@ -22,7 +22,9 @@ import (
 	"github.com/clearward/clearward/clearing/payout"
 	"github.com/clearward/clearward/ledger"
 	"github.com/clearward/clearward/ledger/db"
+	"github.com/clearward/clearward/proto/clearward/audit/v1/auditv1connect"
 	errorv1 "github.com/clearward/clearward/proto/clearward/error/v1"
+	"github.com/clearward/clearward/proto/clearward/hospital/v1/hospitalv1connect"
 	"github.com/clearward/clearward/proto/clearward/jobs/v1/jobsv1connect"
 	"github.com/clearward/clearward/proto/clearward/ledger/v1/ledgerv1connect"
 	"github.com/clearward/clearward/proto/clearward/pay/v1/payv1connect"
@@ -43,6 +45,12 @@ const compressFrom = 4 << 10
 var procedures = map[string]auth.Action{
 	openAPIPath: auth.APIRead,
 	metricsPath: auth.JobRead, // from loopback anybody
+
+	hospitalv1connect.HospitalServiceListHospitalsProcedure: auth.HospitalRead,
+	hospitalv1connect.HospitalServiceListAppsProcedure:      auth.HospitalRead,
+	hospitalv1connect.HospitalServiceSetUpProcedure:         auth.SetupWrite,
+	auditv1connect.AuditServiceListActsProcedure:            auth.AuditRead,
+
 	"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo":      auth.APIRead,
 	"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": auth.APIRead,
 
@@ -110,10 +118,13 @@ func (s *Server) services(mux *http.ServeMux) {
 	calls.Handle(reconv1connect.NewReconServiceHandler(reconService{s}, options...))
 	calls.Handle(payv1connect.NewPaymentServiceHandler(paymentService{s}, options...))
 	calls.Handle(payv1connect.NewRefundServiceHandler(refundService{s}, options...))
+	calls.Handle(hospitalv1connect.NewHospitalServiceHandler(hospitalService{s}, options...))
+	calls.Handle(auditv1connect.NewAuditServiceHandler(auditService{s}, options...))
 	calls.Handle(payoutv1connect.NewPayoutServiceHandler(payoutService{s}, options...))
 	calls.Handle(jobsv1connect.NewJobServiceHandler(jobService{s}, options...))
 	reflector := grpcreflect.NewStaticReflector(ledgerv1connect.LedgerServiceName, reconv1connect.ReconServiceName, jobsv1connect.JobServiceName, payoutv1connect.PayoutServiceName, payv1connect.PaymentServiceName,
-		payv1connect.RefundServiceName)
+		payv1connect.RefundServiceName,
+		hospitalv1connect.HospitalServiceName, auditv1connect.AuditServiceName)
 	calls.Handle(grpcreflect.NewHandlerV1(reflector, options...))
 	calls.Handle(grpcreflect.NewHandlerV1Alpha(reflector, options...))
 }
@@ -250,6 +261,7 @@ var errorCodes = []struct {
 	{ledger.ErrKeyExpired, connect.CodeOutOfRange, ""},
 	{clearing.ErrCash, connect.CodeInvalidArgument, ""},
 	{ErrField, connect.CodeInvalidArgument, "FIELD"},
+	{clearing.ErrSetup, connect.CodeInvalidArgument, "SETUP"},
 	{ErrNoAccount, connect.CodeNotFound, "ACCOUNT_UNKNOWN"},
 	{jobs.ErrUnknownJob, connect.CodeNotFound, "JOB_UNKNOWN"},
 	{clearing.ErrUnknownHospital, connect.CodeNotFound, "HOSPITAL_UNKNOWN"},

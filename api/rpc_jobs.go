@@ -51,15 +51,15 @@ func (j jobService) ListRuns(ctx context.Context, q *jobsv1.ListRunsRequest) (*j
 
 // PauseJob implements the call.
 func (j jobService) PauseJob(ctx context.Context, q *jobsv1.PauseJobRequest) (*jobsv1.PauseJobResponse, error) {
-	return &jobsv1.PauseJobResponse{}, jobs.Pause(ctx, j.s.DB, q.GetName(), caller(ctx).Name)
+	return &jobsv1.PauseJobResponse{}, j.s.manage(ctx, caller(ctx).Name, "pause", q.GetName())
 }
 
 // ResumeJob implements the call.
 func (j jobService) ResumeJob(ctx context.Context, q *jobsv1.ResumeJobRequest) (*jobsv1.ResumeJobResponse, error) {
-	return &jobsv1.ResumeJobResponse{}, jobs.Resume(ctx, j.s.DB, q.GetName())
+	return &jobsv1.ResumeJobResponse{}, j.s.manage(ctx, caller(ctx).Name, "resume", q.GetName())
 }
 
 // RunJob implements the call.
 func (j jobService) RunJob(ctx context.Context, q *jobsv1.RunJobRequest) (*jobsv1.RunJobResponse, error) {
-	return &jobsv1.RunJobResponse{}, jobs.RunNow(ctx, j.s.DB, q.GetName(), j.s.now())
+	return &jobsv1.RunJobResponse{}, j.s.manage(ctx, caller(ctx).Name, "run", q.GetName())
 }

@@ -21,7 +21,9 @@ import (
 	"github.com/clearward/clearward/api/auth"
 	"github.com/clearward/clearward/api/jobs"
 	"github.com/clearward/clearward/api/sdk"
+	auditv1 "github.com/clearward/clearward/proto/clearward/audit/v1"
 	errorv1 "github.com/clearward/clearward/proto/clearward/error/v1"
+	hospitalv1 "github.com/clearward/clearward/proto/clearward/hospital/v1"
 	jobsv1 "github.com/clearward/clearward/proto/clearward/jobs/v1"
 	"github.com/clearward/clearward/proto/clearward/jobs/v1/jobsv1connect"
 	ledgerv1 "github.com/clearward/clearward/proto/clearward/ledger/v1"
@@ -104,7 +106,7 @@ func refusalOf(t *testing.T, err error) *errorv1.Refusal {
 func everyProcedure() (all []string) {
 	for _, file := range []protoreflect.FileDescriptor{
 		ledgerv1.File_clearward_ledger_v1_ledger_proto, reconv1.File_clearward_recon_v1_recon_proto, jobsv1.File_clearward_jobs_v1_jobs_proto,
-		payv1.File_clearward_pay_v1_pay_proto, payoutv1.File_clearward_payout_v1_payout_proto,
+		payv1.File_clearward_pay_v1_pay_proto, hospitalv1.File_clearward_hospital_v1_hospital_proto, auditv1.File_clearward_audit_v1_audit_proto, payoutv1.File_clearward_payout_v1_payout_proto,
 	} {
 		for i := range file.Services().Len() {
 			service := file.Services().Get(i)

@@ -184,9 +184,16 @@ func (s *Server) ManageJob(ctx context.Context, key, act, name string) error {
 	if err != nil {
 		return err
 	}
+	return s.manage(ctx, who.Name, act, name)
+}
+
+func (s *Server) manage(ctx context.Context, who, act, name string) error {
+	if err := s.note(ctx, who, "job."+act, name, ""); err != nil {
+		return err
+	}
 	switch act {
 	case "pause":
-		return jobs.Pause(ctx, s.DB, name, who.Name)
+		return jobs.Pause(ctx, s.DB, name, who)
 	case "resume":
 		return jobs.Resume(ctx, s.DB, name)
 	}

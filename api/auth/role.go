@@ -33,22 +33,23 @@ type Action string
 
 // The actions.
 const (
-	CaseRead    Action = "case.read"
-	CaseNote    Action = "case.note"
-	CaseAssign  Action = "case.assign"
-	CasePropose Action = "case.propose"
-	CaseApprove Action = "case.approve"
-	CaseReject  Action = "case.reject"
-	FeedWrite   Action = "feed.write"   // files of HIS, channels and banks; replay of dead letters
-	ImportWrite Action = "import.write" // a business app's historical payments
-	ReconRun    Action = "recon.run"
-	AuditRead   Action = "audit.read" // balances, statements, evidence, verify
-	SetupWrite  Action = "setup.write"
-	KeyNew      Action = "key.new" // making and revoking keys
-	JobRead     Action = "job.read"
-	JobManage   Action = "job.manage" // pausing, resuming and running jobs again
-	DailyRead   Action = "daily.read" // the standard bill files of hospitals
-	CashWrite   Action = "cash.write" // what a window did with cash
+	CaseRead     Action = "case.read"
+	CaseNote     Action = "case.note"
+	CaseAssign   Action = "case.assign"
+	CasePropose  Action = "case.propose"
+	CaseApprove  Action = "case.approve"
+	CaseReject   Action = "case.reject"
+	FeedWrite    Action = "feed.write"   // files of HIS, channels and banks; replay of dead letters
+	ImportWrite  Action = "import.write" // a business app's historical payments
+	ReconRun     Action = "recon.run"
+	AuditRead    Action = "audit.read" // balances, statements, evidence, verify
+	SetupWrite   Action = "setup.write"
+	HospitalRead Action = "hospital.read" // what is set up, without secrets
+	KeyNew       Action = "key.new"       // making and revoking keys
+	JobRead      Action = "job.read"
+	JobManage    Action = "job.manage" // pausing, resuming and running jobs again
+	DailyRead    Action = "daily.read" // the standard bill files of hospitals
+	CashWrite    Action = "cash.write" // what a window did with cash
 
 	PaymentWrite  Action = "payment.write" // by the apps of a hospital
 	RefundRead    Action = "refund.read"
@@ -71,16 +72,16 @@ var decisions = []Action{CaseApprove, CaseReject, PayoutApprove, PayoutRefuse, P
 
 // allowed is the whole of what anybody may do: what is not here is denied.
 var allowed = map[Role][]Action{
-	Accountant:  {RefundRead, PayoutRead, CaseRead, CaseNote, CaseAssign, CasePropose, ReconRun, AuditRead, JobRead, DailyRead, APIRead},
-	FinanceHead: {RefundRead, RefundDecide, PayoutRead, PayoutQuery, PayoutApprove, PayoutRefuse, PayoutPause, PayoutResume, PayeeApprove, CaseRead, CaseNote, CaseApprove, CaseReject, AuditRead, JobRead, DailyRead, APIRead},
+	Accountant:  {HospitalRead, RefundRead, PayoutRead, CaseRead, CaseNote, CaseAssign, CasePropose, ReconRun, AuditRead, JobRead, DailyRead, APIRead},
+	FinanceHead: {HospitalRead, RefundRead, RefundDecide, PayoutRead, PayoutQuery, PayoutApprove, PayoutRefuse, PayoutPause, PayoutResume, PayeeApprove, CaseRead, CaseNote, CaseApprove, CaseReject, AuditRead, JobRead, DailyRead, APIRead},
 	Cashier:     {CaseRead, CaseNote, CashWrite, APIRead},
-	Treasurer:   {PayoutRead, PayoutQuery, PayoutRequest, PayoutRefuse, PayoutPause, PayoutResume, CaseRead, APIRead},
+	Treasurer:   {HospitalRead, PayoutRead, PayoutQuery, PayoutRequest, PayoutRefuse, PayoutPause, PayoutResume, CaseRead, APIRead},
 	Insurance:   {CaseRead, CaseNote, APIRead},
-	IT:          {CaseRead, CaseNote, FeedWrite, JobRead, JobManage, APIRead},
-	Operator:    {PayoutRead, PayoutQuery, PayoutPause, PayeePropose, CaseRead, CaseNote, FeedWrite, ImportWrite, ReconRun, SetupWrite, JobRead, JobManage, DailyRead, APIRead},
+	IT:          {HospitalRead, CaseRead, CaseNote, FeedWrite, JobRead, JobManage, APIRead},
+	Operator:    {HospitalRead, PayoutRead, PayoutQuery, PayoutPause, PayeePropose, CaseRead, CaseNote, FeedWrite, ImportWrite, ReconRun, SetupWrite, JobRead, JobManage, DailyRead, APIRead},
 	Supplier:    {},
-	Auditor:     {RefundRead, PayoutRead, CaseRead, AuditRead, JobRead, DailyRead, APIRead},
-	Admin:       {KeyNew, APIRead},
+	Auditor:     {HospitalRead, RefundRead, PayoutRead, CaseRead, AuditRead, JobRead, DailyRead, APIRead},
+	Admin:       {HospitalRead, KeyNew, APIRead},
 	Service:     {PaymentWrite, RefundRead, FeedWrite, ImportWrite, ReconRun, DailyRead, CashWrite, APIRead},
 }
 

@@ -3,6 +3,7 @@ package pay
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"time"
@@ -136,15 +137,36 @@ func (w *refundWork) decide() (ledger.EntryID, error) {
 	}
 	r.change()
 	r.Checker = d.checker
-	if !d.approve {
+	var entry ledger.EntryID
+	switch {
+	case !d.approve:
 		w.end(channels.Reason{Kind: channels.ReasonNotRefundable, Code: rejected, Text: d.reason})
-		return ledger.EntryID{}, nil
-	}
-	if w.platform && w.p.HIS != HISRefused {
+	case w.platform && w.p.HIS != HISRefused:
 		r.Status, r.Act, r.NextAt = RefundCancelling, channels.ActQuery, w.at.Add(recoverAfter)
-		return ledger.EntryID{}, nil
+	default:
+		var err error
+		if entry, err = w.owed(); err != nil {
+			return entry, err
+		}
 	}
-	return w.owed()
+	return entry, w.keepDecision()
+}
+
+// keepDecision has the journal keep who decided what, and why.
+func (w *refundWork) keepDecision() error {
+	text, err := json.Marshal(struct {
+		Hospital string `json:"hospital"`
+		Number   string `json:"number"`
+		Amount   int64  `json:"amount_fen"`
+		Maker    string `json:"maker"`
+		Checker  string `json:"checker"`
+		Approved bool   `json:"approved"`
+		Reason   string `json:"reason"`
+	}{w.r.Hospital, w.r.RefundNo, int64(w.r.Amount), w.r.Maker, w.decision.checker, w.decision.approve, w.decision.reason})
+	if err == nil {
+		w.b.Record("refund.decided", text)
+	}
+	return err
 }
 
 // end: nothing was owed and nothing will be.
