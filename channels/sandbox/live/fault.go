@@ -12,7 +12,7 @@ import (
 type Fault struct {
 	ID       int64  `json:"id"`
 	Do       string `json:"do"`            // one of the kinds below
-	API      string `json:"api,omitempty"` // of a call: pay, query, close, reverse, refund, refundquery, bill, and those of bank and HIS
+	API      string `json:"api,omitempty"` // of a call: pay, prepay, query, close, reverse, refund, refundquery, abnormal, bill, certificates, and those of bank and HIS
 	Merchant string `json:"merchant,omitempty"`
 	Order    string `json:"order,omitempty"`  // order number; of bank and HIS their reference
 	Commit   bool   `json:"commit,omitempty"` // the work is done before it goes wrong
