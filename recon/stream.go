@@ -123,30 +123,6 @@ func fixed(lines []Line) *source {
 	return s
 }
 
-// platformLine turns a leg of the platform into the form of matching.
-func platformLine(leg *clearing.Leg) *Line {
-	status := leg.Status
-	if leg.Late && leg.Taken {
-		status = channels.Success // HIS has taken the late money
-	}
-	l := &Line{
-		Side: Platform, Kind: leg.Kind, Status: status, Final: !leg.ChannelSuccessAt.IsZero(),
-		Hospital: leg.Hospital, Channel: leg.Channel, MerchantNo: leg.MerchantNo,
-		OrderNo: leg.OrderNo, RefundNo: leg.RefundNo, TradeNo: leg.TradeNo, BillNo: leg.BillNo, Patient: leg.Patient, Terminal: leg.Terminal,
-		Amount: leg.Amount, Settle: leg.Settle, Fee: leg.Fee, At: leg.OccurredAt, Day: leg.Day,
-		Lived: livedOf(leg),
-	}
-	if l.Final && leg.Kind == channels.Pay {
-		l.At = leg.ChannelSuccessAt
-	}
-	return l
-}
-
-// electronic says whether a HIS row names a payment channel as its tender.
-func electronic(l *Line) bool {
-	return l.Channel == channels.WeChat || l.Channel == channels.Alipay || l.Channel == channels.UnionPay
-}
-
 // sources opens every stream of the hospital's day.
 func (h *hospitalRun) sources(ctx context.Context) []*source {
 	platform := open(ctx, h.engine.DB, func(ctx context.Context, tx pgx.Tx, emit func(*Line) error) error {
