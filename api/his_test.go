@@ -188,6 +188,10 @@ func TestWhatHISRefusesIsNeitherServedNorGivenBackWithoutTwoPeople(t *testing.T)
 	if p := l.payment(refused.GetOrderNo()); !strings.Contains(p.GetTell(), "HIS") || p.GetMayChargeAgain() {
 		t.Errorf("%v", p)
 	}
+	told, err := l.app.WriteBackPayment(t.Context(), &payv1.WriteBackPaymentRequest{Hospital: "H1", OrderNo: refused.GetOrderNo()})
+	if err != nil || told.GetPayment().GetAcknowledgedFen() != 0 {
+		t.Errorf("told again: %v, %v", told, err)
+	}
 	r, err := l.back(refused.GetOrderNo(), 1000)
 	if err != nil || r.GetStatus() != "APPROVING" {
 		t.Fatal(r, err)
@@ -223,5 +227,11 @@ func TestWhatHISRefusesIsNeitherServedNorGivenBackWithoutTwoPeople(t *testing.T)
 	}
 	if r, err = l.back(down.GetOrderNo(), 4000); err != nil || r.GetStatus() != "SUCCESS" {
 		t.Errorf("%v, %v", r, err)
+	}
+	if _, err := l.refunding.WriteBackRefund(t.Context(), &payv1.WriteBackRefundRequest{Hospital: "H1", RefundNo: r.GetRefundNo()}); err != nil {
+		t.Error(err)
+	}
+	if his, _, _ := l.books(); his.Refunds != 1 || his.Unwritten != 0 {
+		t.Errorf("HIS has %+v", his)
 	}
 }

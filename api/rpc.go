@@ -89,6 +89,8 @@ var procedures = map[string]auth.Action{
 	payv1connect.PaymentServiceAcknowledgePaymentProcedure:    auth.PaymentWrite,
 	payv1connect.PaymentServiceGetPaymentProcedure:            auth.PaymentWrite,
 	payv1connect.PaymentServiceListOperationsProcedure:        auth.APIRead,
+	payv1connect.PaymentServiceWriteBackPaymentProcedure:      auth.PaymentWrite,
+	payv1connect.RefundServiceWriteBackRefundProcedure:        auth.PaymentWrite,
 	payv1connect.RefundServiceGetRefundableProcedure:          auth.PaymentWrite,
 	payv1connect.RefundServiceCreateRefundProcedure:           auth.PaymentWrite,
 	payv1connect.RefundServiceDischargeRefundProcedure:        auth.PaymentWrite,

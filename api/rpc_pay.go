@@ -136,6 +136,15 @@ func (p paymentService) AcknowledgePayment(ctx context.Context, r *payv1.Acknowl
 	return &payv1.AcknowledgePaymentResponse{Payment: paymentMessage(one)}, nil
 }
 
+// WriteBackPayment implements the call.
+func (p paymentService) WriteBackPayment(ctx context.Context, r *payv1.WriteBackPaymentRequest) (*payv1.WriteBackPaymentResponse, error) {
+	one, err := p.of(ctx, r.GetHospital(), r.GetOrderNo(), p.s.payments().TellHIS)
+	if err != nil {
+		return nil, err
+	}
+	return &payv1.WriteBackPaymentResponse{Payment: paymentMessage(one)}, nil
+}
+
 // ListOperations implements the call.
 func (p paymentService) ListOperations(ctx context.Context, r *payv1.ListOperationsRequest) (*payv1.ListOperationsResponse, error) {
 	if err := p.s.maySee(ctx, r.GetHospital()); err != nil {

@@ -219,6 +219,15 @@ func (f refundService) AcknowledgeRefund(ctx context.Context, r *payv1.Acknowled
 	return &payv1.AcknowledgeRefundResponse{Refund: one}, nil
 }
 
+// WriteBackRefund implements the call.
+func (f refundService) WriteBackRefund(ctx context.Context, r *payv1.WriteBackRefundRequest) (*payv1.WriteBackRefundResponse, error) {
+	one, err := f.of(ctx, r.GetHospital(), r.GetRefundNo(), f.s.refunds().TellHIS)
+	if err != nil {
+		return nil, err
+	}
+	return &payv1.WriteBackRefundResponse{Refund: one}, nil
+}
+
 // ReplayNotices implements the call.
 func (f refundService) ReplayNotices(ctx context.Context, r *payv1.ReplayNoticesRequest) (*payv1.ReplayNoticesResponse, error) {
 	if err := f.s.mayActFor(ctx, r.GetHospital()); err != nil {

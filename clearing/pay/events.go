@@ -324,7 +324,7 @@ func (e *paymentEvent) acknowledged(b *ledger.Batch, p *Payment) (ledger.EntryID
 	case p.HIS == HISRefused && p.Requested+p.Refunded > 0:
 		record(b, "payment.served_late", p.Hospital, p.OrderNo, "HIS booked a payment whose refund is under way")
 		return ledger.EntryID{}, ErrOrderOfSteps.Because("status", "a refund of payment %s is under way: HIS had refused it", p.OrderNo)
-	case his.Outcome == channels.OutcomeFailed && p.HIS == HISRefused:
+	case his.Outcome != channels.OutcomeSucceeded && p.HIS == HISRefused:
 		return ledger.EntryID{}, nil
 	}
 	p.change()

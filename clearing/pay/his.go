@@ -20,6 +20,36 @@ func (s *Payments) WriteBack(ctx context.Context, now time.Time, limit int) (int
 	return len(due), errors.Join(append(errs, err)...)
 }
 
+// TellHIS tells HIS of a payment now, where the platform calls HIS, and asks before
+// what it has booked. HIS may change its mind on a payment that it refused, while
+// nothing of it is given back (T03, I1).
+func (s *Payments) TellHIS(ctx context.Context, hospital, orderNo string) (*Payment, error) {
+	if err := s.callsHIS(ctx, hospital); err != nil {
+		return nil, err
+	}
+	p, err := s.Get(ctx, hospital, orderNo)
+	if err != nil || p.HIS == HISDone {
+		return p, err
+	}
+	if err := p.turn(StepAcknowledge, map[Step]bool{StepPay: p.Status == Success}); err != nil {
+		return nil, err
+	}
+	p.HISTries = max(p.HISTries, 1)
+	if err := s.tellHIS(ctx, p); err != nil {
+		return nil, err
+	}
+	return s.Get(ctx, hospital, orderNo)
+}
+
+// callsHIS refuses where the app calls the hospital's HIS (B23).
+func (h *House) callsHIS(ctx context.Context, hospital string) error {
+	t, err := h.current(ctx)
+	if err == nil && !t.platformCalls(hospital) {
+		err = ErrNotAllowed.Because("hospital", "the HIS of hospital %s is called by its app (B23)", hospital)
+	}
+	return err
+}
+
 func (s *Payments) tellHIS(ctx context.Context, p *Payment) error {
 	his, err := s.Outside.HIS(p.Hospital)
 	if err != nil {
@@ -105,6 +135,24 @@ func (s *Refunds) WriteBack(ctx context.Context, now time.Time, limit int) (int,
 	errs := make([]error, len(due))
 	atOnce(len(due), func(i int) { errs[i] = s.tellHIS(ctx, due[i]) })
 	return len(due), errors.Join(append(errs, err)...)
+}
+
+// TellHIS tells HIS the number of a refund now, where the platform calls HIS.
+func (s *Refunds) TellHIS(ctx context.Context, hospital, refundNo string) (*Refund, error) {
+	if err := s.callsHIS(ctx, hospital); err != nil {
+		return nil, err
+	}
+	r, err := s.Get(ctx, hospital, refundNo)
+	switch {
+	case err != nil || r.HIS == HISDone:
+		return r, err
+	case r.HIS == HISNone:
+		return nil, ErrState.Because("refund_no", "refund %s is %s: HIS has no number to take", refundNo, r.Status)
+	}
+	if err := s.tellHIS(ctx, r); err != nil {
+		return nil, err
+	}
+	return s.Get(ctx, hospital, refundNo)
 }
 
 func (s *Refunds) tellHIS(ctx context.Context, r *Refund) error {

@@ -195,3 +195,67 @@ func TestEveryCallToHISIsKept(t *testing.T) {
 		t.Errorf("kept %q, %v", kept, err)
 	}
 }
+
+// T03, I1: a person has HIS told again what it refused, while nothing is given back.
+func TestWhatHISRefusedIsToldAgainByAPerson(t *testing.T) {
+	k := newDesk(t)
+	p := k.pay(platformPayment("k1", "B1", Outpatient))
+	k.words = []channels.HISAnswer{{Outcome: channels.OutcomeFailed}}
+	p, err := k.Payments.TellHIS(t.Context(), "H2", p.OrderNo) // asked first: it says no to the question as well
+	if err != nil || p.HIS != HISWait {
+		t.Fatal(p, err)
+	}
+	k.words = []channels.HISAnswer{notBooked, {Outcome: channels.OutcomeFailed}, silent}
+	for range 2 {
+		if p, err = k.Payments.TellHIS(t.Context(), "H2", p.OrderNo); err != nil || p.HIS != HISRefused || !p.HISNextAt.IsZero() {
+			t.Fatalf("%+v, %v", p, err)
+		}
+	}
+	if p, err = k.Payments.TellHIS(t.Context(), "H2", p.OrderNo); err != nil || p.HIS != HISDone || p.Acked != 10000 {
+		t.Errorf("HIS has changed its mind: %+v, %v", p, err)
+	}
+	r, err := k.Refunds.Create(t.Context(), NewRefund{App: "KIOSK", Key: "r1", Hospital: "H2", OrderNo: p.OrderNo, Amount: 10000, Maker: "cashier"})
+	if err != nil || r.HIS != HISWait {
+		t.Fatal(r, err)
+	}
+	k.words = []channels.HISAnswer{{Outcome: channels.OutcomeFailed}, silent}
+	for _, want := range []HISState{HISRefused, HISRefused, HISDone, HISDone} {
+		if r, err = k.Refunds.TellHIS(t.Context(), "H2", r.RefundNo); err != nil || r.HIS != want {
+			t.Errorf("%s, want %s, %v", r.HIS, want, err)
+		}
+	}
+	of := k.pay(codePayment("k2", "B2", 10000))
+	if _, err = k.Payments.TellHIS(t.Context(), "H1", of.OrderNo); !errors.Is(err, ErrNotAllowed) {
+		t.Errorf("a hospital whose app calls HIS: %v", err)
+	}
+	k.answers = []channels.PayAnswer{pending}
+	open := k.pay(platformPayment("k3", "B3", Outpatient))
+	if _, err = k.Payments.TellHIS(t.Context(), "H2", open.OrderNo); !errors.Is(err, ErrOrderOfSteps) {
+		t.Errorf("before it is paid: %v", err)
+	}
+	k.verify()
+}
+
+// What HIS never booked it never voids: it is told no number of its refund.
+func TestARefundOfWhatHISRefusedIsNotWrittenBack(t *testing.T) {
+	k := newDesk(t)
+	p := k.pay(platformPayment("k1", "B1", Outpatient))
+	k.words = []channels.HISAnswer{{Outcome: channels.OutcomeFailed}}
+	if _, err := k.Payments.WriteBack(t.Context(), k.now, 10); err != nil {
+		t.Fatal(err)
+	}
+	r, err := k.Refunds.Create(t.Context(), NewRefund{App: "KIOSK", Key: "r1", Hospital: "H2", OrderNo: p.OrderNo, Amount: 10000, Maker: "cashier"})
+	if err == nil {
+		r, err = k.Decide(t.Context(), "H2", r.RefundNo, "head", true, "")
+	}
+	if err != nil || r.Status != RefundSuccess || r.HIS != HISNone {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if n, err := k.Refunds.WriteBack(t.Context(), k.now.Add(time.Hour), 10); n != 0 || err != nil || k.told() != "his ack, refund" {
+		t.Errorf("%d written back, %v; %s", n, err, k.told())
+	}
+	if _, err := k.Refunds.TellHIS(t.Context(), "H2", r.RefundNo); !errors.Is(err, ErrState) {
+		t.Errorf("told by a person: %v", err)
+	}
+	k.verify()
+}

@@ -214,7 +214,8 @@ func (w *refundWork) cancelled() (ledger.EntryID, error) {
 
 // writtenBack is HIS's answer to the number of the refund.
 func (w *refundWork) writtenBack() {
-	if w.r.HIS != HISWait {
+	silent := w.written.Outcome != channels.OutcomeSucceeded && w.written.Outcome != channels.OutcomeFailed
+	if w.r.HIS != HISWait && w.r.HIS != HISRefused || silent && w.r.HIS == HISRefused {
 		return
 	}
 	w.r.change()
@@ -288,9 +289,11 @@ func (w *refundWork) accepted() (ledger.EntryID, error) {
 		w.p.refundedSettle, w.p.feeReturned = w.p.refundedSettle+r.Settle, w.p.feeReturned+r.Fee
 		w.p.Live = w.p.Live && w.p.Refunded < w.p.Amount
 	}
-	r.HIS = HISWait
-	if w.platform {
-		r.HISNextAt = w.at
+	if r.CaseID == "" && w.p != nil && w.p.HIS != HISRefused { // else HIS has voided nothing that could take the number
+		r.HIS = HISWait
+		if w.platform {
+			r.HISNextAt = w.at
+		}
 	}
 	final := a.Outcome == channels.OutcomeSucceeded
 	w.follow(final)

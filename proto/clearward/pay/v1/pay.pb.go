@@ -27,6 +27,102 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type WriteBackPaymentRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hospital      string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	OrderNo       string                 `protobuf:"bytes,2,opt,name=order_no,json=orderNo,proto3" json:"order_no,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteBackPaymentRequest) Reset() {
+	*x = WriteBackPaymentRequest{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteBackPaymentRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteBackPaymentRequest) ProtoMessage() {}
+
+func (x *WriteBackPaymentRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteBackPaymentRequest.ProtoReflect.Descriptor instead.
+func (*WriteBackPaymentRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *WriteBackPaymentRequest) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+func (x *WriteBackPaymentRequest) GetOrderNo() string {
+	if x != nil {
+		return x.OrderNo
+	}
+	return ""
+}
+
+type WriteBackPaymentResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Payment       *Payment               `protobuf:"bytes,1,opt,name=payment,proto3" json:"payment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteBackPaymentResponse) Reset() {
+	*x = WriteBackPaymentResponse{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteBackPaymentResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteBackPaymentResponse) ProtoMessage() {}
+
+func (x *WriteBackPaymentResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteBackPaymentResponse.ProtoReflect.Descriptor instead.
+func (*WriteBackPaymentResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *WriteBackPaymentResponse) GetPayment() *Payment {
+	if x != nil {
+		return x.Payment
+	}
+	return nil
+}
+
 type ListOperationsRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hospital      string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
@@ -36,7 +132,7 @@ type ListOperationsRequest struct {
 
 func (x *ListOperationsRequest) Reset() {
 	*x = ListOperationsRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[0]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -48,7 +144,7 @@ func (x *ListOperationsRequest) String() string {
 func (*ListOperationsRequest) ProtoMessage() {}
 
 func (x *ListOperationsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[0]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -61,7 +157,7 @@ func (x *ListOperationsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperationsRequest.ProtoReflect.Descriptor instead.
 func (*ListOperationsRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{0}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *ListOperationsRequest) GetHospital() string {
@@ -80,7 +176,7 @@ type ListOperationsResponse struct {
 
 func (x *ListOperationsResponse) Reset() {
 	*x = ListOperationsResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[1]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -92,7 +188,7 @@ func (x *ListOperationsResponse) String() string {
 func (*ListOperationsResponse) ProtoMessage() {}
 
 func (x *ListOperationsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[1]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -105,7 +201,7 @@ func (x *ListOperationsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListOperationsResponse.ProtoReflect.Descriptor instead.
 func (*ListOperationsResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{1}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *ListOperationsResponse) GetOperations() []*Operation {
@@ -131,7 +227,7 @@ type Operation struct {
 
 func (x *Operation) Reset() {
 	*x = Operation{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[2]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -143,7 +239,7 @@ func (x *Operation) String() string {
 func (*Operation) ProtoMessage() {}
 
 func (x *Operation) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[2]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -156,7 +252,7 @@ func (x *Operation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Operation.ProtoReflect.Descriptor instead.
 func (*Operation) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{2}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Operation) GetBizType() string {
@@ -228,7 +324,7 @@ type Payment struct {
 
 func (x *Payment) Reset() {
 	*x = Payment{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[3]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -240,7 +336,7 @@ func (x *Payment) String() string {
 func (*Payment) ProtoMessage() {}
 
 func (x *Payment) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[3]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -253,7 +349,7 @@ func (x *Payment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Payment.ProtoReflect.Descriptor instead.
 func (*Payment) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{3}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Payment) GetHospital() string {
@@ -412,7 +508,7 @@ type CreatePaymentRequest struct {
 
 func (x *CreatePaymentRequest) Reset() {
 	*x = CreatePaymentRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[4]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -424,7 +520,7 @@ func (x *CreatePaymentRequest) String() string {
 func (*CreatePaymentRequest) ProtoMessage() {}
 
 func (x *CreatePaymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[4]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -437,7 +533,7 @@ func (x *CreatePaymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePaymentRequest.ProtoReflect.Descriptor instead.
 func (*CreatePaymentRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{4}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreatePaymentRequest) GetIdempotencyKey() string {
@@ -547,7 +643,7 @@ type CreatePaymentResponse struct {
 
 func (x *CreatePaymentResponse) Reset() {
 	*x = CreatePaymentResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[5]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -559,7 +655,7 @@ func (x *CreatePaymentResponse) String() string {
 func (*CreatePaymentResponse) ProtoMessage() {}
 
 func (x *CreatePaymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[5]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -572,7 +668,7 @@ func (x *CreatePaymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePaymentResponse.ProtoReflect.Descriptor instead.
 func (*CreatePaymentResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{5}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CreatePaymentResponse) GetPayment() *Payment {
@@ -592,7 +688,7 @@ type GetPaymentRequest struct {
 
 func (x *GetPaymentRequest) Reset() {
 	*x = GetPaymentRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[6]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -604,7 +700,7 @@ func (x *GetPaymentRequest) String() string {
 func (*GetPaymentRequest) ProtoMessage() {}
 
 func (x *GetPaymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[6]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -617,7 +713,7 @@ func (x *GetPaymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPaymentRequest.ProtoReflect.Descriptor instead.
 func (*GetPaymentRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{6}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetPaymentRequest) GetHospital() string {
@@ -643,7 +739,7 @@ type GetPaymentResponse struct {
 
 func (x *GetPaymentResponse) Reset() {
 	*x = GetPaymentResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[7]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +751,7 @@ func (x *GetPaymentResponse) String() string {
 func (*GetPaymentResponse) ProtoMessage() {}
 
 func (x *GetPaymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[7]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +764,7 @@ func (x *GetPaymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPaymentResponse.ProtoReflect.Descriptor instead.
 func (*GetPaymentResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{7}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetPaymentResponse) GetPayment() *Payment {
@@ -688,7 +784,7 @@ type QueryPaymentRequest struct {
 
 func (x *QueryPaymentRequest) Reset() {
 	*x = QueryPaymentRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[8]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -700,7 +796,7 @@ func (x *QueryPaymentRequest) String() string {
 func (*QueryPaymentRequest) ProtoMessage() {}
 
 func (x *QueryPaymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[8]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -713,7 +809,7 @@ func (x *QueryPaymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryPaymentRequest.ProtoReflect.Descriptor instead.
 func (*QueryPaymentRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{8}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *QueryPaymentRequest) GetHospital() string {
@@ -739,7 +835,7 @@ type QueryPaymentResponse struct {
 
 func (x *QueryPaymentResponse) Reset() {
 	*x = QueryPaymentResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[9]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -751,7 +847,7 @@ func (x *QueryPaymentResponse) String() string {
 func (*QueryPaymentResponse) ProtoMessage() {}
 
 func (x *QueryPaymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[9]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -764,7 +860,7 @@ func (x *QueryPaymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryPaymentResponse.ProtoReflect.Descriptor instead.
 func (*QueryPaymentResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{9}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *QueryPaymentResponse) GetPayment() *Payment {
@@ -784,7 +880,7 @@ type ClosePaymentRequest struct {
 
 func (x *ClosePaymentRequest) Reset() {
 	*x = ClosePaymentRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[10]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -796,7 +892,7 @@ func (x *ClosePaymentRequest) String() string {
 func (*ClosePaymentRequest) ProtoMessage() {}
 
 func (x *ClosePaymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[10]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -809,7 +905,7 @@ func (x *ClosePaymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClosePaymentRequest.ProtoReflect.Descriptor instead.
 func (*ClosePaymentRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{10}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ClosePaymentRequest) GetHospital() string {
@@ -835,7 +931,7 @@ type ClosePaymentResponse struct {
 
 func (x *ClosePaymentResponse) Reset() {
 	*x = ClosePaymentResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[11]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -847,7 +943,7 @@ func (x *ClosePaymentResponse) String() string {
 func (*ClosePaymentResponse) ProtoMessage() {}
 
 func (x *ClosePaymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[11]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -860,7 +956,7 @@ func (x *ClosePaymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClosePaymentResponse.ProtoReflect.Descriptor instead.
 func (*ClosePaymentResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{11}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ClosePaymentResponse) GetPayment() *Payment {
@@ -888,7 +984,7 @@ type AcknowledgePaymentRequest struct {
 
 func (x *AcknowledgePaymentRequest) Reset() {
 	*x = AcknowledgePaymentRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[12]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -900,7 +996,7 @@ func (x *AcknowledgePaymentRequest) String() string {
 func (*AcknowledgePaymentRequest) ProtoMessage() {}
 
 func (x *AcknowledgePaymentRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[12]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -913,7 +1009,7 @@ func (x *AcknowledgePaymentRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgePaymentRequest.ProtoReflect.Descriptor instead.
 func (*AcknowledgePaymentRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{12}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AcknowledgePaymentRequest) GetHospital() string {
@@ -967,7 +1063,7 @@ type AcknowledgePaymentResponse struct {
 
 func (x *AcknowledgePaymentResponse) Reset() {
 	*x = AcknowledgePaymentResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[13]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1075,7 @@ func (x *AcknowledgePaymentResponse) String() string {
 func (*AcknowledgePaymentResponse) ProtoMessage() {}
 
 func (x *AcknowledgePaymentResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[13]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,12 +1088,108 @@ func (x *AcknowledgePaymentResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgePaymentResponse.ProtoReflect.Descriptor instead.
 func (*AcknowledgePaymentResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{13}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AcknowledgePaymentResponse) GetPayment() *Payment {
 	if x != nil {
 		return x.Payment
+	}
+	return nil
+}
+
+type WriteBackRefundRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hospital      string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	RefundNo      string                 `protobuf:"bytes,2,opt,name=refund_no,json=refundNo,proto3" json:"refund_no,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteBackRefundRequest) Reset() {
+	*x = WriteBackRefundRequest{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteBackRefundRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteBackRefundRequest) ProtoMessage() {}
+
+func (x *WriteBackRefundRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteBackRefundRequest.ProtoReflect.Descriptor instead.
+func (*WriteBackRefundRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *WriteBackRefundRequest) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+func (x *WriteBackRefundRequest) GetRefundNo() string {
+	if x != nil {
+		return x.RefundNo
+	}
+	return ""
+}
+
+type WriteBackRefundResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refund        *Refund                `protobuf:"bytes,1,opt,name=refund,proto3" json:"refund,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WriteBackRefundResponse) Reset() {
+	*x = WriteBackRefundResponse{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WriteBackRefundResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WriteBackRefundResponse) ProtoMessage() {}
+
+func (x *WriteBackRefundResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WriteBackRefundResponse.ProtoReflect.Descriptor instead.
+func (*WriteBackRefundResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *WriteBackRefundResponse) GetRefund() *Refund {
+	if x != nil {
+		return x.Refund
 	}
 	return nil
 }
@@ -1036,7 +1228,7 @@ type Refund struct {
 
 func (x *Refund) Reset() {
 	*x = Refund{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[14]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1240,7 @@ func (x *Refund) String() string {
 func (*Refund) ProtoMessage() {}
 
 func (x *Refund) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[14]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1253,7 @@ func (x *Refund) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Refund.ProtoReflect.Descriptor instead.
 func (*Refund) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{14}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Refund) GetHospital() string {
@@ -1209,7 +1401,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[15]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1221,7 +1413,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[15]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1234,7 +1426,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{15}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Limit) GetName() string {
@@ -1268,7 +1460,7 @@ type GetRefundableRequest struct {
 
 func (x *GetRefundableRequest) Reset() {
 	*x = GetRefundableRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[16]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1280,7 +1472,7 @@ func (x *GetRefundableRequest) String() string {
 func (*GetRefundableRequest) ProtoMessage() {}
 
 func (x *GetRefundableRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[16]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1293,7 +1485,7 @@ func (x *GetRefundableRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRefundableRequest.ProtoReflect.Descriptor instead.
 func (*GetRefundableRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{16}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *GetRefundableRequest) GetHospital() string {
@@ -1325,7 +1517,7 @@ type GetRefundableResponse struct {
 
 func (x *GetRefundableResponse) Reset() {
 	*x = GetRefundableResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[17]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1337,7 +1529,7 @@ func (x *GetRefundableResponse) String() string {
 func (*GetRefundableResponse) ProtoMessage() {}
 
 func (x *GetRefundableResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[17]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1350,7 +1542,7 @@ func (x *GetRefundableResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRefundableResponse.ProtoReflect.Descriptor instead.
 func (*GetRefundableResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{17}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetRefundableResponse) GetAmountFen() int64 {
@@ -1403,7 +1595,7 @@ type CreateRefundRequest struct {
 
 func (x *CreateRefundRequest) Reset() {
 	*x = CreateRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[18]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1415,7 +1607,7 @@ func (x *CreateRefundRequest) String() string {
 func (*CreateRefundRequest) ProtoMessage() {}
 
 func (x *CreateRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[18]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1428,7 +1620,7 @@ func (x *CreateRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRefundRequest.ProtoReflect.Descriptor instead.
 func (*CreateRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{18}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CreateRefundRequest) GetIdempotencyKey() string {
@@ -1503,7 +1695,7 @@ type CreateRefundResponse struct {
 
 func (x *CreateRefundResponse) Reset() {
 	*x = CreateRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[19]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1515,7 +1707,7 @@ func (x *CreateRefundResponse) String() string {
 func (*CreateRefundResponse) ProtoMessage() {}
 
 func (x *CreateRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[19]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1528,7 +1720,7 @@ func (x *CreateRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRefundResponse.ProtoReflect.Descriptor instead.
 func (*CreateRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{19}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CreateRefundResponse) GetRefund() *Refund {
@@ -1550,7 +1742,7 @@ type DischargeRefundRequest struct {
 
 func (x *DischargeRefundRequest) Reset() {
 	*x = DischargeRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[20]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1562,7 +1754,7 @@ func (x *DischargeRefundRequest) String() string {
 func (*DischargeRefundRequest) ProtoMessage() {}
 
 func (x *DischargeRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[20]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1575,7 +1767,7 @@ func (x *DischargeRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DischargeRefundRequest.ProtoReflect.Descriptor instead.
 func (*DischargeRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{20}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DischargeRefundRequest) GetRefund() *CreateRefundRequest {
@@ -1601,7 +1793,7 @@ type DischargeRefundResponse struct {
 
 func (x *DischargeRefundResponse) Reset() {
 	*x = DischargeRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[21]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1613,7 +1805,7 @@ func (x *DischargeRefundResponse) String() string {
 func (*DischargeRefundResponse) ProtoMessage() {}
 
 func (x *DischargeRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[21]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1626,7 +1818,7 @@ func (x *DischargeRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DischargeRefundResponse.ProtoReflect.Descriptor instead.
 func (*DischargeRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{21}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *DischargeRefundResponse) GetRefunds() []*Refund {
@@ -1646,7 +1838,7 @@ type GetRefundRequest struct {
 
 func (x *GetRefundRequest) Reset() {
 	*x = GetRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[22]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1658,7 +1850,7 @@ func (x *GetRefundRequest) String() string {
 func (*GetRefundRequest) ProtoMessage() {}
 
 func (x *GetRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[22]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1671,7 +1863,7 @@ func (x *GetRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRefundRequest.ProtoReflect.Descriptor instead.
 func (*GetRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{22}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetRefundRequest) GetHospital() string {
@@ -1697,7 +1889,7 @@ type GetRefundResponse struct {
 
 func (x *GetRefundResponse) Reset() {
 	*x = GetRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[23]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1709,7 +1901,7 @@ func (x *GetRefundResponse) String() string {
 func (*GetRefundResponse) ProtoMessage() {}
 
 func (x *GetRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[23]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1722,7 +1914,7 @@ func (x *GetRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRefundResponse.ProtoReflect.Descriptor instead.
 func (*GetRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{23}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *GetRefundResponse) GetRefund() *Refund {
@@ -1745,7 +1937,7 @@ type ListRefundsRequest struct {
 
 func (x *ListRefundsRequest) Reset() {
 	*x = ListRefundsRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[24]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1757,7 +1949,7 @@ func (x *ListRefundsRequest) String() string {
 func (*ListRefundsRequest) ProtoMessage() {}
 
 func (x *ListRefundsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[24]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1770,7 +1962,7 @@ func (x *ListRefundsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRefundsRequest.ProtoReflect.Descriptor instead.
 func (*ListRefundsRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{24}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ListRefundsRequest) GetHospital() string {
@@ -1803,7 +1995,7 @@ type ListRefundsResponse struct {
 
 func (x *ListRefundsResponse) Reset() {
 	*x = ListRefundsResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[25]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +2007,7 @@ func (x *ListRefundsResponse) String() string {
 func (*ListRefundsResponse) ProtoMessage() {}
 
 func (x *ListRefundsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[25]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +2020,7 @@ func (x *ListRefundsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRefundsResponse.ProtoReflect.Descriptor instead.
 func (*ListRefundsResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{25}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ListRefundsResponse) GetRefunds() []*Refund {
@@ -1848,7 +2040,7 @@ type QueryRefundRequest struct {
 
 func (x *QueryRefundRequest) Reset() {
 	*x = QueryRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[26]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1860,7 +2052,7 @@ func (x *QueryRefundRequest) String() string {
 func (*QueryRefundRequest) ProtoMessage() {}
 
 func (x *QueryRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[26]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1873,7 +2065,7 @@ func (x *QueryRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRefundRequest.ProtoReflect.Descriptor instead.
 func (*QueryRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{26}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *QueryRefundRequest) GetHospital() string {
@@ -1899,7 +2091,7 @@ type QueryRefundResponse struct {
 
 func (x *QueryRefundResponse) Reset() {
 	*x = QueryRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[27]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1911,7 +2103,7 @@ func (x *QueryRefundResponse) String() string {
 func (*QueryRefundResponse) ProtoMessage() {}
 
 func (x *QueryRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[27]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1924,7 +2116,7 @@ func (x *QueryRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRefundResponse.ProtoReflect.Descriptor instead.
 func (*QueryRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{27}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *QueryRefundResponse) GetRefund() *Refund {
@@ -1949,7 +2141,7 @@ type DecideRefundRequest struct {
 
 func (x *DecideRefundRequest) Reset() {
 	*x = DecideRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[28]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1961,7 +2153,7 @@ func (x *DecideRefundRequest) String() string {
 func (*DecideRefundRequest) ProtoMessage() {}
 
 func (x *DecideRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[28]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1974,7 +2166,7 @@ func (x *DecideRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRefundRequest.ProtoReflect.Descriptor instead.
 func (*DecideRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{28}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DecideRefundRequest) GetHospital() string {
@@ -2021,7 +2213,7 @@ type DecideRefundResponse struct {
 
 func (x *DecideRefundResponse) Reset() {
 	*x = DecideRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[29]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2033,7 +2225,7 @@ func (x *DecideRefundResponse) String() string {
 func (*DecideRefundResponse) ProtoMessage() {}
 
 func (x *DecideRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[29]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2046,7 +2238,7 @@ func (x *DecideRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRefundResponse.ProtoReflect.Descriptor instead.
 func (*DecideRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{29}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DecideRefundResponse) GetRefund() *Refund {
@@ -2066,7 +2258,7 @@ type ReissueRefundRequest struct {
 
 func (x *ReissueRefundRequest) Reset() {
 	*x = ReissueRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[30]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2270,7 @@ func (x *ReissueRefundRequest) String() string {
 func (*ReissueRefundRequest) ProtoMessage() {}
 
 func (x *ReissueRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[30]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2283,7 @@ func (x *ReissueRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReissueRefundRequest.ProtoReflect.Descriptor instead.
 func (*ReissueRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{30}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReissueRefundRequest) GetHospital() string {
@@ -2117,7 +2309,7 @@ type ReissueRefundResponse struct {
 
 func (x *ReissueRefundResponse) Reset() {
 	*x = ReissueRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[31]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2129,7 +2321,7 @@ func (x *ReissueRefundResponse) String() string {
 func (*ReissueRefundResponse) ProtoMessage() {}
 
 func (x *ReissueRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[31]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2142,7 +2334,7 @@ func (x *ReissueRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReissueRefundResponse.ProtoReflect.Descriptor instead.
 func (*ReissueRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{31}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReissueRefundResponse) GetRefund() *Refund {
@@ -2162,7 +2354,7 @@ type AcknowledgeRefundRequest struct {
 
 func (x *AcknowledgeRefundRequest) Reset() {
 	*x = AcknowledgeRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[32]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2174,7 +2366,7 @@ func (x *AcknowledgeRefundRequest) String() string {
 func (*AcknowledgeRefundRequest) ProtoMessage() {}
 
 func (x *AcknowledgeRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[32]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2187,7 +2379,7 @@ func (x *AcknowledgeRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeRefundRequest.ProtoReflect.Descriptor instead.
 func (*AcknowledgeRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{32}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *AcknowledgeRefundRequest) GetHospital() string {
@@ -2213,7 +2405,7 @@ type AcknowledgeRefundResponse struct {
 
 func (x *AcknowledgeRefundResponse) Reset() {
 	*x = AcknowledgeRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[33]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2225,7 +2417,7 @@ func (x *AcknowledgeRefundResponse) String() string {
 func (*AcknowledgeRefundResponse) ProtoMessage() {}
 
 func (x *AcknowledgeRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[33]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2238,7 +2430,7 @@ func (x *AcknowledgeRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeRefundResponse.ProtoReflect.Descriptor instead.
 func (*AcknowledgeRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{33}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *AcknowledgeRefundResponse) GetRefund() *Refund {
@@ -2259,7 +2451,7 @@ type ReplayNoticesRequest struct {
 
 func (x *ReplayNoticesRequest) Reset() {
 	*x = ReplayNoticesRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[34]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2271,7 +2463,7 @@ func (x *ReplayNoticesRequest) String() string {
 func (*ReplayNoticesRequest) ProtoMessage() {}
 
 func (x *ReplayNoticesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[34]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2284,7 +2476,7 @@ func (x *ReplayNoticesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayNoticesRequest.ProtoReflect.Descriptor instead.
 func (*ReplayNoticesRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{34}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ReplayNoticesRequest) GetHospital() string {
@@ -2310,7 +2502,7 @@ type ReplayNoticesResponse struct {
 
 func (x *ReplayNoticesResponse) Reset() {
 	*x = ReplayNoticesResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[35]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2322,7 +2514,7 @@ func (x *ReplayNoticesResponse) String() string {
 func (*ReplayNoticesResponse) ProtoMessage() {}
 
 func (x *ReplayNoticesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[35]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2335,7 +2527,7 @@ func (x *ReplayNoticesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayNoticesResponse.ProtoReflect.Descriptor instead.
 func (*ReplayNoticesResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{35}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReplayNoticesResponse) GetNotices() int32 {
@@ -2349,7 +2541,12 @@ var File_clearward_pay_v1_pay_proto protoreflect.FileDescriptor
 
 const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"\n" +
-	"\x1aclearward/pay/v1/pay.proto\x12\x10clearward.pay.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"3\n" +
+	"\x1aclearward/pay/v1/pay.proto\x12\x10clearward.pay.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"P\n" +
+	"\x17WriteBackPaymentRequest\x12\x1a\n" +
+	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x19\n" +
+	"\border_no\x18\x02 \x01(\tR\aorderNo\"O\n" +
+	"\x18WriteBackPaymentResponse\x123\n" +
+	"\apayment\x18\x01 \x01(\v2\x19.clearward.pay.v1.PaymentR\apayment\"3\n" +
 	"\x15ListOperationsRequest\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\"U\n" +
 	"\x16ListOperationsResponse\x12;\n" +
@@ -2432,7 +2629,12 @@ const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"amount_fen\x18\x05 \x01(\x03R\tamountFen\x12\x18\n" +
 	"\arefused\x18\x06 \x01(\tR\arefused\"Q\n" +
 	"\x1aAcknowledgePaymentResponse\x123\n" +
-	"\apayment\x18\x01 \x01(\v2\x19.clearward.pay.v1.PaymentR\apayment\"\xb4\x04\n" +
+	"\apayment\x18\x01 \x01(\v2\x19.clearward.pay.v1.PaymentR\apayment\"Q\n" +
+	"\x16WriteBackRefundRequest\x12\x1a\n" +
+	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
+	"\trefund_no\x18\x02 \x01(\tR\brefundNo\"K\n" +
+	"\x17WriteBackRefundResponse\x120\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"\xb4\x04\n" +
 	"\x06Refund\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
 	"\trefund_no\x18\x02 \x01(\tR\brefundNo\x12\x19\n" +
@@ -2528,15 +2730,16 @@ const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x16\n" +
 	"\x06number\x18\x02 \x01(\tR\x06number\"1\n" +
 	"\x15ReplayNoticesResponse\x12\x18\n" +
-	"\anotices\x18\x01 \x01(\x05R\anotices2\xe9\x04\n" +
+	"\anotices\x18\x01 \x01(\x05R\anotices2\xd4\x05\n" +
 	"\x0ePaymentService\x12`\n" +
 	"\rCreatePayment\x12&.clearward.pay.v1.CreatePaymentRequest\x1a'.clearward.pay.v1.CreatePaymentResponse\x12\\\n" +
 	"\n" +
 	"GetPayment\x12#.clearward.pay.v1.GetPaymentRequest\x1a$.clearward.pay.v1.GetPaymentResponse\"\x03\x90\x02\x01\x12]\n" +
 	"\fQueryPayment\x12%.clearward.pay.v1.QueryPaymentRequest\x1a&.clearward.pay.v1.QueryPaymentResponse\x12]\n" +
 	"\fClosePayment\x12%.clearward.pay.v1.ClosePaymentRequest\x1a&.clearward.pay.v1.ClosePaymentResponse\x12o\n" +
-	"\x12AcknowledgePayment\x12+.clearward.pay.v1.AcknowledgePaymentRequest\x1a,.clearward.pay.v1.AcknowledgePaymentResponse\x12h\n" +
-	"\x0eListOperations\x12'.clearward.pay.v1.ListOperationsRequest\x1a(.clearward.pay.v1.ListOperationsResponse\"\x03\x90\x02\x012\xe1\a\n" +
+	"\x12AcknowledgePayment\x12+.clearward.pay.v1.AcknowledgePaymentRequest\x1a,.clearward.pay.v1.AcknowledgePaymentResponse\x12i\n" +
+	"\x10WriteBackPayment\x12).clearward.pay.v1.WriteBackPaymentRequest\x1a*.clearward.pay.v1.WriteBackPaymentResponse\x12h\n" +
+	"\x0eListOperations\x12'.clearward.pay.v1.ListOperationsRequest\x1a(.clearward.pay.v1.ListOperationsResponse\"\x03\x90\x02\x012\xc9\b\n" +
 	"\rRefundService\x12`\n" +
 	"\rGetRefundable\x12&.clearward.pay.v1.GetRefundableRequest\x1a'.clearward.pay.v1.GetRefundableResponse\x12]\n" +
 	"\fCreateRefund\x12%.clearward.pay.v1.CreateRefundRequest\x1a&.clearward.pay.v1.CreateRefundResponse\x12f\n" +
@@ -2546,7 +2749,8 @@ const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"\vQueryRefund\x12$.clearward.pay.v1.QueryRefundRequest\x1a%.clearward.pay.v1.QueryRefundResponse\x12]\n" +
 	"\fDecideRefund\x12%.clearward.pay.v1.DecideRefundRequest\x1a&.clearward.pay.v1.DecideRefundResponse\x12`\n" +
 	"\rReissueRefund\x12&.clearward.pay.v1.ReissueRefundRequest\x1a'.clearward.pay.v1.ReissueRefundResponse\x12l\n" +
-	"\x11AcknowledgeRefund\x12*.clearward.pay.v1.AcknowledgeRefundRequest\x1a+.clearward.pay.v1.AcknowledgeRefundResponse\x12`\n" +
+	"\x11AcknowledgeRefund\x12*.clearward.pay.v1.AcknowledgeRefundRequest\x1a+.clearward.pay.v1.AcknowledgeRefundResponse\x12f\n" +
+	"\x0fWriteBackRefund\x12(.clearward.pay.v1.WriteBackRefundRequest\x1a).clearward.pay.v1.WriteBackRefundResponse\x12`\n" +
 	"\rReplayNotices\x12&.clearward.pay.v1.ReplayNoticesRequest\x1a'.clearward.pay.v1.ReplayNoticesResponseB=Z;github.com/clearward/clearward/proto/clearward/pay/v1;payv1b\x06proto3"
 
 var (
@@ -2561,103 +2765,113 @@ func file_clearward_pay_v1_pay_proto_rawDescGZIP() []byte {
 	return file_clearward_pay_v1_pay_proto_rawDescData
 }
 
-var file_clearward_pay_v1_pay_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_clearward_pay_v1_pay_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_clearward_pay_v1_pay_proto_goTypes = []any{
-	(*ListOperationsRequest)(nil),      // 0: clearward.pay.v1.ListOperationsRequest
-	(*ListOperationsResponse)(nil),     // 1: clearward.pay.v1.ListOperationsResponse
-	(*Operation)(nil),                  // 2: clearward.pay.v1.Operation
-	(*Payment)(nil),                    // 3: clearward.pay.v1.Payment
-	(*CreatePaymentRequest)(nil),       // 4: clearward.pay.v1.CreatePaymentRequest
-	(*CreatePaymentResponse)(nil),      // 5: clearward.pay.v1.CreatePaymentResponse
-	(*GetPaymentRequest)(nil),          // 6: clearward.pay.v1.GetPaymentRequest
-	(*GetPaymentResponse)(nil),         // 7: clearward.pay.v1.GetPaymentResponse
-	(*QueryPaymentRequest)(nil),        // 8: clearward.pay.v1.QueryPaymentRequest
-	(*QueryPaymentResponse)(nil),       // 9: clearward.pay.v1.QueryPaymentResponse
-	(*ClosePaymentRequest)(nil),        // 10: clearward.pay.v1.ClosePaymentRequest
-	(*ClosePaymentResponse)(nil),       // 11: clearward.pay.v1.ClosePaymentResponse
-	(*AcknowledgePaymentRequest)(nil),  // 12: clearward.pay.v1.AcknowledgePaymentRequest
-	(*AcknowledgePaymentResponse)(nil), // 13: clearward.pay.v1.AcknowledgePaymentResponse
-	(*Refund)(nil),                     // 14: clearward.pay.v1.Refund
-	(*Limit)(nil),                      // 15: clearward.pay.v1.Limit
-	(*GetRefundableRequest)(nil),       // 16: clearward.pay.v1.GetRefundableRequest
-	(*GetRefundableResponse)(nil),      // 17: clearward.pay.v1.GetRefundableResponse
-	(*CreateRefundRequest)(nil),        // 18: clearward.pay.v1.CreateRefundRequest
-	(*CreateRefundResponse)(nil),       // 19: clearward.pay.v1.CreateRefundResponse
-	(*DischargeRefundRequest)(nil),     // 20: clearward.pay.v1.DischargeRefundRequest
-	(*DischargeRefundResponse)(nil),    // 21: clearward.pay.v1.DischargeRefundResponse
-	(*GetRefundRequest)(nil),           // 22: clearward.pay.v1.GetRefundRequest
-	(*GetRefundResponse)(nil),          // 23: clearward.pay.v1.GetRefundResponse
-	(*ListRefundsRequest)(nil),         // 24: clearward.pay.v1.ListRefundsRequest
-	(*ListRefundsResponse)(nil),        // 25: clearward.pay.v1.ListRefundsResponse
-	(*QueryRefundRequest)(nil),         // 26: clearward.pay.v1.QueryRefundRequest
-	(*QueryRefundResponse)(nil),        // 27: clearward.pay.v1.QueryRefundResponse
-	(*DecideRefundRequest)(nil),        // 28: clearward.pay.v1.DecideRefundRequest
-	(*DecideRefundResponse)(nil),       // 29: clearward.pay.v1.DecideRefundResponse
-	(*ReissueRefundRequest)(nil),       // 30: clearward.pay.v1.ReissueRefundRequest
-	(*ReissueRefundResponse)(nil),      // 31: clearward.pay.v1.ReissueRefundResponse
-	(*AcknowledgeRefundRequest)(nil),   // 32: clearward.pay.v1.AcknowledgeRefundRequest
-	(*AcknowledgeRefundResponse)(nil),  // 33: clearward.pay.v1.AcknowledgeRefundResponse
-	(*ReplayNoticesRequest)(nil),       // 34: clearward.pay.v1.ReplayNoticesRequest
-	(*ReplayNoticesResponse)(nil),      // 35: clearward.pay.v1.ReplayNoticesResponse
-	(*timestamppb.Timestamp)(nil),      // 36: google.protobuf.Timestamp
+	(*WriteBackPaymentRequest)(nil),    // 0: clearward.pay.v1.WriteBackPaymentRequest
+	(*WriteBackPaymentResponse)(nil),   // 1: clearward.pay.v1.WriteBackPaymentResponse
+	(*ListOperationsRequest)(nil),      // 2: clearward.pay.v1.ListOperationsRequest
+	(*ListOperationsResponse)(nil),     // 3: clearward.pay.v1.ListOperationsResponse
+	(*Operation)(nil),                  // 4: clearward.pay.v1.Operation
+	(*Payment)(nil),                    // 5: clearward.pay.v1.Payment
+	(*CreatePaymentRequest)(nil),       // 6: clearward.pay.v1.CreatePaymentRequest
+	(*CreatePaymentResponse)(nil),      // 7: clearward.pay.v1.CreatePaymentResponse
+	(*GetPaymentRequest)(nil),          // 8: clearward.pay.v1.GetPaymentRequest
+	(*GetPaymentResponse)(nil),         // 9: clearward.pay.v1.GetPaymentResponse
+	(*QueryPaymentRequest)(nil),        // 10: clearward.pay.v1.QueryPaymentRequest
+	(*QueryPaymentResponse)(nil),       // 11: clearward.pay.v1.QueryPaymentResponse
+	(*ClosePaymentRequest)(nil),        // 12: clearward.pay.v1.ClosePaymentRequest
+	(*ClosePaymentResponse)(nil),       // 13: clearward.pay.v1.ClosePaymentResponse
+	(*AcknowledgePaymentRequest)(nil),  // 14: clearward.pay.v1.AcknowledgePaymentRequest
+	(*AcknowledgePaymentResponse)(nil), // 15: clearward.pay.v1.AcknowledgePaymentResponse
+	(*WriteBackRefundRequest)(nil),     // 16: clearward.pay.v1.WriteBackRefundRequest
+	(*WriteBackRefundResponse)(nil),    // 17: clearward.pay.v1.WriteBackRefundResponse
+	(*Refund)(nil),                     // 18: clearward.pay.v1.Refund
+	(*Limit)(nil),                      // 19: clearward.pay.v1.Limit
+	(*GetRefundableRequest)(nil),       // 20: clearward.pay.v1.GetRefundableRequest
+	(*GetRefundableResponse)(nil),      // 21: clearward.pay.v1.GetRefundableResponse
+	(*CreateRefundRequest)(nil),        // 22: clearward.pay.v1.CreateRefundRequest
+	(*CreateRefundResponse)(nil),       // 23: clearward.pay.v1.CreateRefundResponse
+	(*DischargeRefundRequest)(nil),     // 24: clearward.pay.v1.DischargeRefundRequest
+	(*DischargeRefundResponse)(nil),    // 25: clearward.pay.v1.DischargeRefundResponse
+	(*GetRefundRequest)(nil),           // 26: clearward.pay.v1.GetRefundRequest
+	(*GetRefundResponse)(nil),          // 27: clearward.pay.v1.GetRefundResponse
+	(*ListRefundsRequest)(nil),         // 28: clearward.pay.v1.ListRefundsRequest
+	(*ListRefundsResponse)(nil),        // 29: clearward.pay.v1.ListRefundsResponse
+	(*QueryRefundRequest)(nil),         // 30: clearward.pay.v1.QueryRefundRequest
+	(*QueryRefundResponse)(nil),        // 31: clearward.pay.v1.QueryRefundResponse
+	(*DecideRefundRequest)(nil),        // 32: clearward.pay.v1.DecideRefundRequest
+	(*DecideRefundResponse)(nil),       // 33: clearward.pay.v1.DecideRefundResponse
+	(*ReissueRefundRequest)(nil),       // 34: clearward.pay.v1.ReissueRefundRequest
+	(*ReissueRefundResponse)(nil),      // 35: clearward.pay.v1.ReissueRefundResponse
+	(*AcknowledgeRefundRequest)(nil),   // 36: clearward.pay.v1.AcknowledgeRefundRequest
+	(*AcknowledgeRefundResponse)(nil),  // 37: clearward.pay.v1.AcknowledgeRefundResponse
+	(*ReplayNoticesRequest)(nil),       // 38: clearward.pay.v1.ReplayNoticesRequest
+	(*ReplayNoticesResponse)(nil),      // 39: clearward.pay.v1.ReplayNoticesResponse
+	(*timestamppb.Timestamp)(nil),      // 40: google.protobuf.Timestamp
 }
 var file_clearward_pay_v1_pay_proto_depIdxs = []int32{
-	2,  // 0: clearward.pay.v1.ListOperationsResponse.operations:type_name -> clearward.pay.v1.Operation
-	36, // 1: clearward.pay.v1.Payment.success_at:type_name -> google.protobuf.Timestamp
-	36, // 2: clearward.pay.v1.Payment.expires_at:type_name -> google.protobuf.Timestamp
-	3,  // 3: clearward.pay.v1.CreatePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
-	3,  // 4: clearward.pay.v1.GetPaymentResponse.payment:type_name -> clearward.pay.v1.Payment
-	3,  // 5: clearward.pay.v1.QueryPaymentResponse.payment:type_name -> clearward.pay.v1.Payment
-	3,  // 6: clearward.pay.v1.ClosePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
-	3,  // 7: clearward.pay.v1.AcknowledgePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
-	36, // 8: clearward.pay.v1.Refund.success_at:type_name -> google.protobuf.Timestamp
-	15, // 9: clearward.pay.v1.GetRefundableResponse.limits:type_name -> clearward.pay.v1.Limit
-	14, // 10: clearward.pay.v1.CreateRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	18, // 11: clearward.pay.v1.DischargeRefundRequest.refund:type_name -> clearward.pay.v1.CreateRefundRequest
-	14, // 12: clearward.pay.v1.DischargeRefundResponse.refunds:type_name -> clearward.pay.v1.Refund
-	14, // 13: clearward.pay.v1.GetRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	14, // 14: clearward.pay.v1.ListRefundsResponse.refunds:type_name -> clearward.pay.v1.Refund
-	14, // 15: clearward.pay.v1.QueryRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	14, // 16: clearward.pay.v1.DecideRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	14, // 17: clearward.pay.v1.ReissueRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	14, // 18: clearward.pay.v1.AcknowledgeRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	4,  // 19: clearward.pay.v1.PaymentService.CreatePayment:input_type -> clearward.pay.v1.CreatePaymentRequest
-	6,  // 20: clearward.pay.v1.PaymentService.GetPayment:input_type -> clearward.pay.v1.GetPaymentRequest
-	8,  // 21: clearward.pay.v1.PaymentService.QueryPayment:input_type -> clearward.pay.v1.QueryPaymentRequest
-	10, // 22: clearward.pay.v1.PaymentService.ClosePayment:input_type -> clearward.pay.v1.ClosePaymentRequest
-	12, // 23: clearward.pay.v1.PaymentService.AcknowledgePayment:input_type -> clearward.pay.v1.AcknowledgePaymentRequest
-	0,  // 24: clearward.pay.v1.PaymentService.ListOperations:input_type -> clearward.pay.v1.ListOperationsRequest
-	16, // 25: clearward.pay.v1.RefundService.GetRefundable:input_type -> clearward.pay.v1.GetRefundableRequest
-	18, // 26: clearward.pay.v1.RefundService.CreateRefund:input_type -> clearward.pay.v1.CreateRefundRequest
-	20, // 27: clearward.pay.v1.RefundService.DischargeRefund:input_type -> clearward.pay.v1.DischargeRefundRequest
-	22, // 28: clearward.pay.v1.RefundService.GetRefund:input_type -> clearward.pay.v1.GetRefundRequest
-	24, // 29: clearward.pay.v1.RefundService.ListRefunds:input_type -> clearward.pay.v1.ListRefundsRequest
-	26, // 30: clearward.pay.v1.RefundService.QueryRefund:input_type -> clearward.pay.v1.QueryRefundRequest
-	28, // 31: clearward.pay.v1.RefundService.DecideRefund:input_type -> clearward.pay.v1.DecideRefundRequest
-	30, // 32: clearward.pay.v1.RefundService.ReissueRefund:input_type -> clearward.pay.v1.ReissueRefundRequest
-	32, // 33: clearward.pay.v1.RefundService.AcknowledgeRefund:input_type -> clearward.pay.v1.AcknowledgeRefundRequest
-	34, // 34: clearward.pay.v1.RefundService.ReplayNotices:input_type -> clearward.pay.v1.ReplayNoticesRequest
-	5,  // 35: clearward.pay.v1.PaymentService.CreatePayment:output_type -> clearward.pay.v1.CreatePaymentResponse
-	7,  // 36: clearward.pay.v1.PaymentService.GetPayment:output_type -> clearward.pay.v1.GetPaymentResponse
-	9,  // 37: clearward.pay.v1.PaymentService.QueryPayment:output_type -> clearward.pay.v1.QueryPaymentResponse
-	11, // 38: clearward.pay.v1.PaymentService.ClosePayment:output_type -> clearward.pay.v1.ClosePaymentResponse
-	13, // 39: clearward.pay.v1.PaymentService.AcknowledgePayment:output_type -> clearward.pay.v1.AcknowledgePaymentResponse
-	1,  // 40: clearward.pay.v1.PaymentService.ListOperations:output_type -> clearward.pay.v1.ListOperationsResponse
-	17, // 41: clearward.pay.v1.RefundService.GetRefundable:output_type -> clearward.pay.v1.GetRefundableResponse
-	19, // 42: clearward.pay.v1.RefundService.CreateRefund:output_type -> clearward.pay.v1.CreateRefundResponse
-	21, // 43: clearward.pay.v1.RefundService.DischargeRefund:output_type -> clearward.pay.v1.DischargeRefundResponse
-	23, // 44: clearward.pay.v1.RefundService.GetRefund:output_type -> clearward.pay.v1.GetRefundResponse
-	25, // 45: clearward.pay.v1.RefundService.ListRefunds:output_type -> clearward.pay.v1.ListRefundsResponse
-	27, // 46: clearward.pay.v1.RefundService.QueryRefund:output_type -> clearward.pay.v1.QueryRefundResponse
-	29, // 47: clearward.pay.v1.RefundService.DecideRefund:output_type -> clearward.pay.v1.DecideRefundResponse
-	31, // 48: clearward.pay.v1.RefundService.ReissueRefund:output_type -> clearward.pay.v1.ReissueRefundResponse
-	33, // 49: clearward.pay.v1.RefundService.AcknowledgeRefund:output_type -> clearward.pay.v1.AcknowledgeRefundResponse
-	35, // 50: clearward.pay.v1.RefundService.ReplayNotices:output_type -> clearward.pay.v1.ReplayNoticesResponse
-	35, // [35:51] is the sub-list for method output_type
-	19, // [19:35] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	5,  // 0: clearward.pay.v1.WriteBackPaymentResponse.payment:type_name -> clearward.pay.v1.Payment
+	4,  // 1: clearward.pay.v1.ListOperationsResponse.operations:type_name -> clearward.pay.v1.Operation
+	40, // 2: clearward.pay.v1.Payment.success_at:type_name -> google.protobuf.Timestamp
+	40, // 3: clearward.pay.v1.Payment.expires_at:type_name -> google.protobuf.Timestamp
+	5,  // 4: clearward.pay.v1.CreatePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
+	5,  // 5: clearward.pay.v1.GetPaymentResponse.payment:type_name -> clearward.pay.v1.Payment
+	5,  // 6: clearward.pay.v1.QueryPaymentResponse.payment:type_name -> clearward.pay.v1.Payment
+	5,  // 7: clearward.pay.v1.ClosePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
+	5,  // 8: clearward.pay.v1.AcknowledgePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
+	18, // 9: clearward.pay.v1.WriteBackRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	40, // 10: clearward.pay.v1.Refund.success_at:type_name -> google.protobuf.Timestamp
+	19, // 11: clearward.pay.v1.GetRefundableResponse.limits:type_name -> clearward.pay.v1.Limit
+	18, // 12: clearward.pay.v1.CreateRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	22, // 13: clearward.pay.v1.DischargeRefundRequest.refund:type_name -> clearward.pay.v1.CreateRefundRequest
+	18, // 14: clearward.pay.v1.DischargeRefundResponse.refunds:type_name -> clearward.pay.v1.Refund
+	18, // 15: clearward.pay.v1.GetRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	18, // 16: clearward.pay.v1.ListRefundsResponse.refunds:type_name -> clearward.pay.v1.Refund
+	18, // 17: clearward.pay.v1.QueryRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	18, // 18: clearward.pay.v1.DecideRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	18, // 19: clearward.pay.v1.ReissueRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	18, // 20: clearward.pay.v1.AcknowledgeRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	6,  // 21: clearward.pay.v1.PaymentService.CreatePayment:input_type -> clearward.pay.v1.CreatePaymentRequest
+	8,  // 22: clearward.pay.v1.PaymentService.GetPayment:input_type -> clearward.pay.v1.GetPaymentRequest
+	10, // 23: clearward.pay.v1.PaymentService.QueryPayment:input_type -> clearward.pay.v1.QueryPaymentRequest
+	12, // 24: clearward.pay.v1.PaymentService.ClosePayment:input_type -> clearward.pay.v1.ClosePaymentRequest
+	14, // 25: clearward.pay.v1.PaymentService.AcknowledgePayment:input_type -> clearward.pay.v1.AcknowledgePaymentRequest
+	0,  // 26: clearward.pay.v1.PaymentService.WriteBackPayment:input_type -> clearward.pay.v1.WriteBackPaymentRequest
+	2,  // 27: clearward.pay.v1.PaymentService.ListOperations:input_type -> clearward.pay.v1.ListOperationsRequest
+	20, // 28: clearward.pay.v1.RefundService.GetRefundable:input_type -> clearward.pay.v1.GetRefundableRequest
+	22, // 29: clearward.pay.v1.RefundService.CreateRefund:input_type -> clearward.pay.v1.CreateRefundRequest
+	24, // 30: clearward.pay.v1.RefundService.DischargeRefund:input_type -> clearward.pay.v1.DischargeRefundRequest
+	26, // 31: clearward.pay.v1.RefundService.GetRefund:input_type -> clearward.pay.v1.GetRefundRequest
+	28, // 32: clearward.pay.v1.RefundService.ListRefunds:input_type -> clearward.pay.v1.ListRefundsRequest
+	30, // 33: clearward.pay.v1.RefundService.QueryRefund:input_type -> clearward.pay.v1.QueryRefundRequest
+	32, // 34: clearward.pay.v1.RefundService.DecideRefund:input_type -> clearward.pay.v1.DecideRefundRequest
+	34, // 35: clearward.pay.v1.RefundService.ReissueRefund:input_type -> clearward.pay.v1.ReissueRefundRequest
+	36, // 36: clearward.pay.v1.RefundService.AcknowledgeRefund:input_type -> clearward.pay.v1.AcknowledgeRefundRequest
+	16, // 37: clearward.pay.v1.RefundService.WriteBackRefund:input_type -> clearward.pay.v1.WriteBackRefundRequest
+	38, // 38: clearward.pay.v1.RefundService.ReplayNotices:input_type -> clearward.pay.v1.ReplayNoticesRequest
+	7,  // 39: clearward.pay.v1.PaymentService.CreatePayment:output_type -> clearward.pay.v1.CreatePaymentResponse
+	9,  // 40: clearward.pay.v1.PaymentService.GetPayment:output_type -> clearward.pay.v1.GetPaymentResponse
+	11, // 41: clearward.pay.v1.PaymentService.QueryPayment:output_type -> clearward.pay.v1.QueryPaymentResponse
+	13, // 42: clearward.pay.v1.PaymentService.ClosePayment:output_type -> clearward.pay.v1.ClosePaymentResponse
+	15, // 43: clearward.pay.v1.PaymentService.AcknowledgePayment:output_type -> clearward.pay.v1.AcknowledgePaymentResponse
+	1,  // 44: clearward.pay.v1.PaymentService.WriteBackPayment:output_type -> clearward.pay.v1.WriteBackPaymentResponse
+	3,  // 45: clearward.pay.v1.PaymentService.ListOperations:output_type -> clearward.pay.v1.ListOperationsResponse
+	21, // 46: clearward.pay.v1.RefundService.GetRefundable:output_type -> clearward.pay.v1.GetRefundableResponse
+	23, // 47: clearward.pay.v1.RefundService.CreateRefund:output_type -> clearward.pay.v1.CreateRefundResponse
+	25, // 48: clearward.pay.v1.RefundService.DischargeRefund:output_type -> clearward.pay.v1.DischargeRefundResponse
+	27, // 49: clearward.pay.v1.RefundService.GetRefund:output_type -> clearward.pay.v1.GetRefundResponse
+	29, // 50: clearward.pay.v1.RefundService.ListRefunds:output_type -> clearward.pay.v1.ListRefundsResponse
+	31, // 51: clearward.pay.v1.RefundService.QueryRefund:output_type -> clearward.pay.v1.QueryRefundResponse
+	33, // 52: clearward.pay.v1.RefundService.DecideRefund:output_type -> clearward.pay.v1.DecideRefundResponse
+	35, // 53: clearward.pay.v1.RefundService.ReissueRefund:output_type -> clearward.pay.v1.ReissueRefundResponse
+	37, // 54: clearward.pay.v1.RefundService.AcknowledgeRefund:output_type -> clearward.pay.v1.AcknowledgeRefundResponse
+	17, // 55: clearward.pay.v1.RefundService.WriteBackRefund:output_type -> clearward.pay.v1.WriteBackRefundResponse
+	39, // 56: clearward.pay.v1.RefundService.ReplayNotices:output_type -> clearward.pay.v1.ReplayNoticesResponse
+	39, // [39:57] is the sub-list for method output_type
+	21, // [21:39] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_clearward_pay_v1_pay_proto_init() }
@@ -2671,7 +2885,7 @@ func file_clearward_pay_v1_pay_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clearward_pay_v1_pay_proto_rawDesc), len(file_clearward_pay_v1_pay_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -54,6 +54,9 @@ const (
 	// PaymentServiceAcknowledgePaymentProcedure is the fully-qualified name of the PaymentService's
 	// AcknowledgePayment RPC.
 	PaymentServiceAcknowledgePaymentProcedure = "/clearward.pay.v1.PaymentService/AcknowledgePayment"
+	// PaymentServiceWriteBackPaymentProcedure is the fully-qualified name of the PaymentService's
+	// WriteBackPayment RPC.
+	PaymentServiceWriteBackPaymentProcedure = "/clearward.pay.v1.PaymentService/WriteBackPayment"
 	// PaymentServiceListOperationsProcedure is the fully-qualified name of the PaymentService's
 	// ListOperations RPC.
 	PaymentServiceListOperationsProcedure = "/clearward.pay.v1.PaymentService/ListOperations"
@@ -83,6 +86,9 @@ const (
 	// RefundServiceAcknowledgeRefundProcedure is the fully-qualified name of the RefundService's
 	// AcknowledgeRefund RPC.
 	RefundServiceAcknowledgeRefundProcedure = "/clearward.pay.v1.RefundService/AcknowledgeRefund"
+	// RefundServiceWriteBackRefundProcedure is the fully-qualified name of the RefundService's
+	// WriteBackRefund RPC.
+	RefundServiceWriteBackRefundProcedure = "/clearward.pay.v1.RefundService/WriteBackRefund"
 	// RefundServiceReplayNoticesProcedure is the fully-qualified name of the RefundService's
 	// ReplayNotices RPC.
 	RefundServiceReplayNoticesProcedure = "/clearward.pay.v1.RefundService/ReplayNotices"
@@ -100,6 +106,10 @@ type PaymentServiceClient interface {
 	ClosePayment(context.Context, *v1.ClosePaymentRequest) (*v1.ClosePaymentResponse, error)
 	// AcknowledgePayment says what HIS has booked, where the app calls HIS.
 	AcknowledgePayment(context.Context, *v1.AcknowledgePaymentRequest) (*v1.AcknowledgePaymentResponse, error)
+	// WriteBackPayment tells HIS of a payment now, where the platform calls HIS, and
+	// asks before what it has booked. What HIS refused may be told again while nothing
+	// of it is given back.
+	WriteBackPayment(context.Context, *v1.WriteBackPaymentRequest) (*v1.WriteBackPaymentResponse, error)
 	// ListOperations lists the steps of every business in their order: a step before
 	// its turn is refused.
 	ListOperations(context.Context, *v1.ListOperationsRequest) (*v1.ListOperationsResponse, error)
@@ -147,6 +157,12 @@ func NewPaymentServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(paymentServiceMethods.ByName("AcknowledgePayment")),
 			connect.WithClientOptions(opts...),
 		),
+		writeBackPayment: connect.NewClient[v1.WriteBackPaymentRequest, v1.WriteBackPaymentResponse](
+			httpClient,
+			baseURL+PaymentServiceWriteBackPaymentProcedure,
+			connect.WithSchema(paymentServiceMethods.ByName("WriteBackPayment")),
+			connect.WithClientOptions(opts...),
+		),
 		listOperations: connect.NewClient[v1.ListOperationsRequest, v1.ListOperationsResponse](
 			httpClient,
 			baseURL+PaymentServiceListOperationsProcedure,
@@ -164,6 +180,7 @@ type paymentServiceClient struct {
 	queryPayment       *connect.Client[v1.QueryPaymentRequest, v1.QueryPaymentResponse]
 	closePayment       *connect.Client[v1.ClosePaymentRequest, v1.ClosePaymentResponse]
 	acknowledgePayment *connect.Client[v1.AcknowledgePaymentRequest, v1.AcknowledgePaymentResponse]
+	writeBackPayment   *connect.Client[v1.WriteBackPaymentRequest, v1.WriteBackPaymentResponse]
 	listOperations     *connect.Client[v1.ListOperationsRequest, v1.ListOperationsResponse]
 }
 
@@ -212,6 +229,15 @@ func (c *paymentServiceClient) AcknowledgePayment(ctx context.Context, req *v1.A
 	return nil, err
 }
 
+// WriteBackPayment calls clearward.pay.v1.PaymentService.WriteBackPayment.
+func (c *paymentServiceClient) WriteBackPayment(ctx context.Context, req *v1.WriteBackPaymentRequest) (*v1.WriteBackPaymentResponse, error) {
+	response, err := c.writeBackPayment.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ListOperations calls clearward.pay.v1.PaymentService.ListOperations.
 func (c *paymentServiceClient) ListOperations(ctx context.Context, req *v1.ListOperationsRequest) (*v1.ListOperationsResponse, error) {
 	response, err := c.listOperations.CallUnary(ctx, connect.NewRequest(req))
@@ -233,6 +259,10 @@ type PaymentServiceHandler interface {
 	ClosePayment(context.Context, *v1.ClosePaymentRequest) (*v1.ClosePaymentResponse, error)
 	// AcknowledgePayment says what HIS has booked, where the app calls HIS.
 	AcknowledgePayment(context.Context, *v1.AcknowledgePaymentRequest) (*v1.AcknowledgePaymentResponse, error)
+	// WriteBackPayment tells HIS of a payment now, where the platform calls HIS, and
+	// asks before what it has booked. What HIS refused may be told again while nothing
+	// of it is given back.
+	WriteBackPayment(context.Context, *v1.WriteBackPaymentRequest) (*v1.WriteBackPaymentResponse, error)
 	// ListOperations lists the steps of every business in their order: a step before
 	// its turn is refused.
 	ListOperations(context.Context, *v1.ListOperationsRequest) (*v1.ListOperationsResponse, error)
@@ -276,6 +306,12 @@ func NewPaymentServiceHandler(svc PaymentServiceHandler, opts ...connect.Handler
 		connect.WithSchema(paymentServiceMethods.ByName("AcknowledgePayment")),
 		connect.WithHandlerOptions(opts...),
 	)
+	paymentServiceWriteBackPaymentHandler := connect.NewUnaryHandlerSimple(
+		PaymentServiceWriteBackPaymentProcedure,
+		svc.WriteBackPayment,
+		connect.WithSchema(paymentServiceMethods.ByName("WriteBackPayment")),
+		connect.WithHandlerOptions(opts...),
+	)
 	paymentServiceListOperationsHandler := connect.NewUnaryHandlerSimple(
 		PaymentServiceListOperationsProcedure,
 		svc.ListOperations,
@@ -295,6 +331,8 @@ func NewPaymentServiceHandler(svc PaymentServiceHandler, opts ...connect.Handler
 			paymentServiceClosePaymentHandler.ServeHTTP(w, r)
 		case PaymentServiceAcknowledgePaymentProcedure:
 			paymentServiceAcknowledgePaymentHandler.ServeHTTP(w, r)
+		case PaymentServiceWriteBackPaymentProcedure:
+			paymentServiceWriteBackPaymentHandler.ServeHTTP(w, r)
 		case PaymentServiceListOperationsProcedure:
 			paymentServiceListOperationsHandler.ServeHTTP(w, r)
 		default:
@@ -326,6 +364,10 @@ func (UnimplementedPaymentServiceHandler) AcknowledgePayment(context.Context, *v
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.PaymentService.AcknowledgePayment is not implemented"))
 }
 
+func (UnimplementedPaymentServiceHandler) WriteBackPayment(context.Context, *v1.WriteBackPaymentRequest) (*v1.WriteBackPaymentResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.PaymentService.WriteBackPayment is not implemented"))
+}
+
 func (UnimplementedPaymentServiceHandler) ListOperations(context.Context, *v1.ListOperationsRequest) (*v1.ListOperationsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.PaymentService.ListOperations is not implemented"))
 }
@@ -349,6 +391,8 @@ type RefundServiceClient interface {
 	ReissueRefund(context.Context, *v1.ReissueRefundRequest) (*v1.ReissueRefundResponse, error)
 	// AcknowledgeRefund says that HIS has the refund's number, where the app calls HIS.
 	AcknowledgeRefund(context.Context, *v1.AcknowledgeRefundRequest) (*v1.AcknowledgeRefundResponse, error)
+	// WriteBackRefund tells HIS the number of a refund now, where the platform calls HIS.
+	WriteBackRefund(context.Context, *v1.WriteBackRefundRequest) (*v1.WriteBackRefundResponse, error)
 	// ReplayNotices sends every notice of a payment or refund to the app once more.
 	ReplayNotices(context.Context, *v1.ReplayNoticesRequest) (*v1.ReplayNoticesResponse, error)
 }
@@ -420,6 +464,12 @@ func NewRefundServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(refundServiceMethods.ByName("AcknowledgeRefund")),
 			connect.WithClientOptions(opts...),
 		),
+		writeBackRefund: connect.NewClient[v1.WriteBackRefundRequest, v1.WriteBackRefundResponse](
+			httpClient,
+			baseURL+RefundServiceWriteBackRefundProcedure,
+			connect.WithSchema(refundServiceMethods.ByName("WriteBackRefund")),
+			connect.WithClientOptions(opts...),
+		),
 		replayNotices: connect.NewClient[v1.ReplayNoticesRequest, v1.ReplayNoticesResponse](
 			httpClient,
 			baseURL+RefundServiceReplayNoticesProcedure,
@@ -440,6 +490,7 @@ type refundServiceClient struct {
 	decideRefund      *connect.Client[v1.DecideRefundRequest, v1.DecideRefundResponse]
 	reissueRefund     *connect.Client[v1.ReissueRefundRequest, v1.ReissueRefundResponse]
 	acknowledgeRefund *connect.Client[v1.AcknowledgeRefundRequest, v1.AcknowledgeRefundResponse]
+	writeBackRefund   *connect.Client[v1.WriteBackRefundRequest, v1.WriteBackRefundResponse]
 	replayNotices     *connect.Client[v1.ReplayNoticesRequest, v1.ReplayNoticesResponse]
 }
 
@@ -524,6 +575,15 @@ func (c *refundServiceClient) AcknowledgeRefund(ctx context.Context, req *v1.Ack
 	return nil, err
 }
 
+// WriteBackRefund calls clearward.pay.v1.RefundService.WriteBackRefund.
+func (c *refundServiceClient) WriteBackRefund(ctx context.Context, req *v1.WriteBackRefundRequest) (*v1.WriteBackRefundResponse, error) {
+	response, err := c.writeBackRefund.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ReplayNotices calls clearward.pay.v1.RefundService.ReplayNotices.
 func (c *refundServiceClient) ReplayNotices(ctx context.Context, req *v1.ReplayNoticesRequest) (*v1.ReplayNoticesResponse, error) {
 	response, err := c.replayNotices.CallUnary(ctx, connect.NewRequest(req))
@@ -552,6 +612,8 @@ type RefundServiceHandler interface {
 	ReissueRefund(context.Context, *v1.ReissueRefundRequest) (*v1.ReissueRefundResponse, error)
 	// AcknowledgeRefund says that HIS has the refund's number, where the app calls HIS.
 	AcknowledgeRefund(context.Context, *v1.AcknowledgeRefundRequest) (*v1.AcknowledgeRefundResponse, error)
+	// WriteBackRefund tells HIS the number of a refund now, where the platform calls HIS.
+	WriteBackRefund(context.Context, *v1.WriteBackRefundRequest) (*v1.WriteBackRefundResponse, error)
 	// ReplayNotices sends every notice of a payment or refund to the app once more.
 	ReplayNotices(context.Context, *v1.ReplayNoticesRequest) (*v1.ReplayNoticesResponse, error)
 }
@@ -619,6 +681,12 @@ func NewRefundServiceHandler(svc RefundServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(refundServiceMethods.ByName("AcknowledgeRefund")),
 		connect.WithHandlerOptions(opts...),
 	)
+	refundServiceWriteBackRefundHandler := connect.NewUnaryHandlerSimple(
+		RefundServiceWriteBackRefundProcedure,
+		svc.WriteBackRefund,
+		connect.WithSchema(refundServiceMethods.ByName("WriteBackRefund")),
+		connect.WithHandlerOptions(opts...),
+	)
 	refundServiceReplayNoticesHandler := connect.NewUnaryHandlerSimple(
 		RefundServiceReplayNoticesProcedure,
 		svc.ReplayNotices,
@@ -645,6 +713,8 @@ func NewRefundServiceHandler(svc RefundServiceHandler, opts ...connect.HandlerOp
 			refundServiceReissueRefundHandler.ServeHTTP(w, r)
 		case RefundServiceAcknowledgeRefundProcedure:
 			refundServiceAcknowledgeRefundHandler.ServeHTTP(w, r)
+		case RefundServiceWriteBackRefundProcedure:
+			refundServiceWriteBackRefundHandler.ServeHTTP(w, r)
 		case RefundServiceReplayNoticesProcedure:
 			refundServiceReplayNoticesHandler.ServeHTTP(w, r)
 		default:
@@ -690,6 +760,10 @@ func (UnimplementedRefundServiceHandler) ReissueRefund(context.Context, *v1.Reis
 
 func (UnimplementedRefundServiceHandler) AcknowledgeRefund(context.Context, *v1.AcknowledgeRefundRequest) (*v1.AcknowledgeRefundResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.RefundService.AcknowledgeRefund is not implemented"))
+}
+
+func (UnimplementedRefundServiceHandler) WriteBackRefund(context.Context, *v1.WriteBackRefundRequest) (*v1.WriteBackRefundResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.RefundService.WriteBackRefund is not implemented"))
 }
 
 func (UnimplementedRefundServiceHandler) ReplayNotices(context.Context, *v1.ReplayNoticesRequest) (*v1.ReplayNoticesResponse, error) {
