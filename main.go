@@ -48,6 +48,7 @@ type commands struct {
 	Statement statementCommand `cmd:"" help:"Print every line of an account (明细账) with the balance after it."`
 	Serve     serveCommand     `cmd:"" help:"Keep running: store what is fed, reconcile the day before at 11:30, prove the books every hour."`
 	Up        upCommand        `cmd:"" help:"Serve beside a sandbox with three demo hospitals, kept in one data directory; prints what to try first."`
+	Status    statusCommand    `cmd:"" help:"How the program is: who serves, clocks, jobs, what waits, what is paused, which days are open. Exit code 1 where somebody should look."`
 	Call      callCommand      `cmd:"" help:"Make a call of the API of a process that serves, signed with a key."`
 	App       appCommands      `cmd:"" help:"Act as a business app, through the SDK: pay, query, close, refund, download the bill file, hear notices."`
 	Jobs      jobsCommands     `cmd:"" help:"List what is done by the clock; pause it, resume it, run it again."`
@@ -498,6 +499,25 @@ type upCommand struct {
 // Run implements the command.
 func (c *upCommand) Run(p *program) error {
 	return api.Up(p.ctx, p.config, c.Listen, p.out, nil)
+}
+
+type statusCommand struct {
+	Lang string `enum:"zh,en" default:"zh" help:"The language: zh or en."`
+}
+
+// Run implements the command.
+func (c *statusCommand) Run(p *program) error {
+	return p.do(func(s *api.Server) error {
+		st, err := s.Status(p.ctx)
+		if err != nil {
+			return err
+		}
+		api.WriteStatus(p.out, &st, c.Lang)
+		if !st.Well() {
+			return api.ErrUnwell
+		}
+		return nil
+	})
 }
 
 type sandboxCommand struct {
