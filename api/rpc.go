@@ -71,6 +71,7 @@ var procedures = map[string]auth.Action{
 	payoutv1connect.PayoutServiceRequestPayoutProcedure:       auth.PayoutRequest,
 	payoutv1connect.PayoutServiceGetPayoutProcedure:           auth.PayoutRead,
 	payoutv1connect.PayoutServiceListPayoutsProcedure:         auth.PayoutRead,
+	payoutv1connect.PayoutServiceListPayableProcedure:         auth.PayoutRead,
 	payoutv1connect.PayoutServiceListSubsidiesProcedure:       auth.PayoutRead,
 	payoutv1connect.PayoutServiceQueryPayoutProcedure:         auth.PayoutQuery,
 	payoutv1connect.PayoutServiceGetReceiptProcedure:          auth.PayoutRead,

@@ -148,6 +148,24 @@ func (p payoutService) ListPayouts(ctx context.Context, r *payoutv1.ListPayoutsR
 	return &payoutv1.ListPayoutsResponse{Payouts: payoutMessages(list), Count: int32(t.Count), SumFen: int64(t.Sum), SumCapital: t.Capital}, nil
 }
 
+// ListPayable implements the call.
+func (p payoutService) ListPayable(ctx context.Context, _ *payoutv1.ListPayableRequest) (*payoutv1.ListPayableResponse, error) {
+	all, _, err := p.desk(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := all.Payable(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := &payoutv1.ListPayableResponse{}
+	for _, y := range list {
+		out.Hospitals = append(out.Hospitals, &payoutv1.Payable{Hospital: y.Hospital, Account: y.Account, ReleasedFen: int64(y.Released), HeldFen: int64(y.Held),
+			PayableFen: int64(max(min(y.Released, y.Held), 0))})
+	}
+	return out, nil
+}
+
 // ListSubsidies implements the call.
 func (p payoutService) ListSubsidies(ctx context.Context, r *payoutv1.ListSubsidiesRequest) (*payoutv1.ListSubsidiesResponse, error) {
 	all, _, err := p.desk(ctx)

@@ -124,8 +124,9 @@ func TestADayIsLivedFromPaymentToPayout(t *testing.T) {
 	}
 	const paid, fee = 60000, 360
 	l.atBank(100000, 500+paid-fee, paid-fee)
-	if got := l.balance("2202.H2.AVAIL"); got != paid {
-		t.Fatalf("H2 may be paid %s", got)
+	payable, err := h.maker.ListPayable(ctx, &payoutv1.ListPayableRequest{})
+	if got := payable.GetHospitals(); err != nil || len(got) != 1 || got[0].GetHospital() != "H2" || got[0].GetReleasedFen() != paid || got[0].GetHeldFen() != paid-fee || got[0].GetPayableFen() != paid-fee {
+		t.Fatal(payable, err)
 	}
 	due, err := h.maker.ListSubsidies(ctx, &payoutv1.ListSubsidiesRequest{Hospital: "H1"})
 	if err != nil || len(due.GetSubsidies()) != 1 || due.GetSubsidies()[0].GetAmountFen() != fee {

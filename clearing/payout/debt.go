@@ -78,22 +78,11 @@ func (p *Payout) ownMoney(ctx context.Context, tx pgx.Tx, d *clearing.Directory,
 	if !ok || bank.Role != clearing.Custody {
 		return nil
 	}
-	left := -leaving
-	for account, sign := range map[ledger.Account]ledger.Money{clearing.BankMoney(bank): 1, clearing.BankPayment(bank): -1} {
-		balance, err := ledger.BalanceAt(ctx, tx, account.ID(), ledger.AsOf{})
-		if err != nil {
-			return err
-		}
-		left += sign * balance.Balance()
-	}
-	recharges, err := payoutsWhere(ctx, tx, `p.hospital = $1 AND p.from_account = $2 AND p.kind = 'RECHARGE' AND p.charged AND p.debit_ref = '' AND p.state <> 'REJECTED' AND p.number <> $3`,
-		p.Hospital, p.From, p.Number)
+	left, err := heldOf(ctx, tx, bank, p.Number)
 	if err != nil {
 		return err
 	}
-	for i := range recharges {
-		left -= recharges[i].Amount
-	}
+	left -= leaving
 	if p.charged && p.Kind != Recharge {
 		left += p.Amount // its own, which is sent again
 	}
@@ -101,6 +90,59 @@ func (p *Payout) ownMoney(ctx context.Context, tx pgx.Tx, d *clearing.Directory,
 		return ErrCustody.Because("amount", "%s holds %s of hospital %s that is not on its way out, %s is asked", p.From, left, p.Hospital, p.Amount)
 	}
 	return nil
+}
+
+// heldOf is what custody has of a hospital and is not on its way out; the payout of
+// that number is not counted where it is a recharge.
+func heldOf(ctx context.Context, tx pgx.Tx, bank *clearing.BankAccount, number string) (left ledger.Money, err error) {
+	for account, sign := range map[ledger.Account]ledger.Money{clearing.BankMoney(bank): 1, clearing.BankPayment(bank): -1} {
+		balance, err := ledger.BalanceAt(ctx, tx, account.ID(), ledger.AsOf{})
+		if err != nil {
+			return 0, err
+		}
+		left += sign * balance.Balance()
+	}
+	recharges, err := payoutsWhere(ctx, tx, `p.hospital = $1 AND p.from_account = $2 AND p.kind = 'RECHARGE' AND p.charged AND p.debit_ref = '' AND p.state <> 'REJECTED' AND p.number <> $3`,
+		bank.Hospital, bank.Account, number)
+	for i := range recharges {
+		left -= recharges[i].Amount
+	}
+	return left, err
+}
+
+// Payable is what a hospital of mode B may be paid out of a custody account.
+type Payable struct {
+	Hospital, Account string
+	Released          ledger.Money // 2202.AVAIL
+	Held              ledger.Money // what custody has of it and is not on its way out
+}
+
+// Payable lists what each hospital of settle mode B may be paid now (K02).
+func (ps *Payouts) Payable(ctx context.Context) (list []Payable, err error) {
+	err = ps.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		list = nil
+		d, err := clearing.LoadMerchants(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for i := range d.Banks {
+			bank := &d.Banks[i]
+			if bank.Role != clearing.Custody {
+				continue
+			}
+			released, err := ledger.BalanceAt(ctx, tx, clearing.Available(bank.Hospital).ID(), ledger.AsOf{})
+			if err != nil {
+				return err
+			}
+			held, err := heldOf(ctx, tx, bank, "")
+			if err != nil {
+				return err
+			}
+			list = append(list, Payable{bank.Hospital, bank.Account, released.Balance(), held})
+		}
+		return nil
+	})
+	return list, err
 }
 
 // Debt is what the books owe under one subject.

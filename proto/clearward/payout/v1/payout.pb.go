@@ -992,6 +992,166 @@ func (x *ListMissingReceiptsResponse) GetPayouts() []*Payout {
 	return nil
 }
 
+type ListPayableRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPayableRequest) Reset() {
+	*x = ListPayableRequest{}
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPayableRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPayableRequest) ProtoMessage() {}
+
+func (x *ListPayableRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPayableRequest.ProtoReflect.Descriptor instead.
+func (*ListPayableRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{14}
+}
+
+type ListPayableResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Hospitals     []*Payable             `protobuf:"bytes,1,rep,name=hospitals,proto3" json:"hospitals,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListPayableResponse) Reset() {
+	*x = ListPayableResponse{}
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListPayableResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListPayableResponse) ProtoMessage() {}
+
+func (x *ListPayableResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListPayableResponse.ProtoReflect.Descriptor instead.
+func (*ListPayableResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ListPayableResponse) GetHospitals() []*Payable {
+	if x != nil {
+		return x.Hospitals
+	}
+	return nil
+}
+
+type Payable struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Hospital string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	// Of custody.
+	Account string `protobuf:"bytes,2,opt,name=account,proto3" json:"account,omitempty"`
+	// Released, and not asked for yet.
+	ReleasedFen int64 `protobuf:"varint,3,opt,name=released_fen,json=releasedFen,proto3" json:"released_fen,omitempty"`
+	// What custody has of the hospital and is not on its way out.
+	HeldFen int64 `protobuf:"varint,4,opt,name=held_fen,json=heldFen,proto3" json:"held_fen,omitempty"`
+	// The smaller of the two, and not below zero.
+	PayableFen    int64 `protobuf:"varint,5,opt,name=payable_fen,json=payableFen,proto3" json:"payable_fen,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Payable) Reset() {
+	*x = Payable{}
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Payable) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Payable) ProtoMessage() {}
+
+func (x *Payable) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Payable.ProtoReflect.Descriptor instead.
+func (*Payable) Descriptor() ([]byte, []int) {
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *Payable) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+func (x *Payable) GetAccount() string {
+	if x != nil {
+		return x.Account
+	}
+	return ""
+}
+
+func (x *Payable) GetReleasedFen() int64 {
+	if x != nil {
+		return x.ReleasedFen
+	}
+	return 0
+}
+
+func (x *Payable) GetHeldFen() int64 {
+	if x != nil {
+		return x.HeldFen
+	}
+	return 0
+}
+
+func (x *Payable) GetPayableFen() int64 {
+	if x != nil {
+		return x.PayableFen
+	}
+	return 0
+}
+
 type ListSubsidiesRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Hospital      string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
@@ -1001,7 +1161,7 @@ type ListSubsidiesRequest struct {
 
 func (x *ListSubsidiesRequest) Reset() {
 	*x = ListSubsidiesRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[14]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1013,7 +1173,7 @@ func (x *ListSubsidiesRequest) String() string {
 func (*ListSubsidiesRequest) ProtoMessage() {}
 
 func (x *ListSubsidiesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[14]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1026,7 +1186,7 @@ func (x *ListSubsidiesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubsidiesRequest.ProtoReflect.Descriptor instead.
 func (*ListSubsidiesRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{14}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListSubsidiesRequest) GetHospital() string {
@@ -1045,7 +1205,7 @@ type ListSubsidiesResponse struct {
 
 func (x *ListSubsidiesResponse) Reset() {
 	*x = ListSubsidiesResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[15]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1217,7 @@ func (x *ListSubsidiesResponse) String() string {
 func (*ListSubsidiesResponse) ProtoMessage() {}
 
 func (x *ListSubsidiesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[15]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1230,7 @@ func (x *ListSubsidiesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSubsidiesResponse.ProtoReflect.Descriptor instead.
 func (*ListSubsidiesResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{15}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListSubsidiesResponse) GetSubsidies() []*Subsidy {
@@ -1091,7 +1251,7 @@ type Subsidy struct {
 
 func (x *Subsidy) Reset() {
 	*x = Subsidy{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[16]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1103,7 +1263,7 @@ func (x *Subsidy) String() string {
 func (*Subsidy) ProtoMessage() {}
 
 func (x *Subsidy) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[16]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1116,7 +1276,7 @@ func (x *Subsidy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Subsidy.ProtoReflect.Descriptor instead.
 func (*Subsidy) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{16}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Subsidy) GetSettlement() string {
@@ -1146,7 +1306,7 @@ type ApprovePayoutsRequest struct {
 
 func (x *ApprovePayoutsRequest) Reset() {
 	*x = ApprovePayoutsRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[17]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1158,7 +1318,7 @@ func (x *ApprovePayoutsRequest) String() string {
 func (*ApprovePayoutsRequest) ProtoMessage() {}
 
 func (x *ApprovePayoutsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[17]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1171,7 +1331,7 @@ func (x *ApprovePayoutsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePayoutsRequest.ProtoReflect.Descriptor instead.
 func (*ApprovePayoutsRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{17}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ApprovePayoutsRequest) GetItems() []*ReadBack {
@@ -1212,7 +1372,7 @@ type ReadBack struct {
 
 func (x *ReadBack) Reset() {
 	*x = ReadBack{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[18]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1384,7 @@ func (x *ReadBack) String() string {
 func (*ReadBack) ProtoMessage() {}
 
 func (x *ReadBack) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[18]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1397,7 @@ func (x *ReadBack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadBack.ProtoReflect.Descriptor instead.
 func (*ReadBack) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{18}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReadBack) GetNumber() string {
@@ -1263,7 +1423,7 @@ type ApprovePayoutsResponse struct {
 
 func (x *ApprovePayoutsResponse) Reset() {
 	*x = ApprovePayoutsResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[19]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1435,7 @@ func (x *ApprovePayoutsResponse) String() string {
 func (*ApprovePayoutsResponse) ProtoMessage() {}
 
 func (x *ApprovePayoutsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[19]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1448,7 @@ func (x *ApprovePayoutsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePayoutsResponse.ProtoReflect.Descriptor instead.
 func (*ApprovePayoutsResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{19}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ApprovePayoutsResponse) GetPayouts() []*Payout {
@@ -1308,7 +1468,7 @@ type RefusePayoutRequest struct {
 
 func (x *RefusePayoutRequest) Reset() {
 	*x = RefusePayoutRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[20]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1480,7 @@ func (x *RefusePayoutRequest) String() string {
 func (*RefusePayoutRequest) ProtoMessage() {}
 
 func (x *RefusePayoutRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[20]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1493,7 @@ func (x *RefusePayoutRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusePayoutRequest.ProtoReflect.Descriptor instead.
 func (*RefusePayoutRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{20}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RefusePayoutRequest) GetNumber() string {
@@ -1359,7 +1519,7 @@ type RefusePayoutResponse struct {
 
 func (x *RefusePayoutResponse) Reset() {
 	*x = RefusePayoutResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[21]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1371,7 +1531,7 @@ func (x *RefusePayoutResponse) String() string {
 func (*RefusePayoutResponse) ProtoMessage() {}
 
 func (x *RefusePayoutResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[21]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1384,7 +1544,7 @@ func (x *RefusePayoutResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusePayoutResponse.ProtoReflect.Descriptor instead.
 func (*RefusePayoutResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{21}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RefusePayoutResponse) GetPayout() *Payout {
@@ -1407,7 +1567,7 @@ type Pause struct {
 
 func (x *Pause) Reset() {
 	*x = Pause{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[22]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +1579,7 @@ func (x *Pause) String() string {
 func (*Pause) ProtoMessage() {}
 
 func (x *Pause) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[22]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +1592,7 @@ func (x *Pause) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pause.ProtoReflect.Descriptor instead.
 func (*Pause) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{22}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Pause) GetPausedBy() string {
@@ -1472,7 +1632,7 @@ type PausePayoutsRequest struct {
 
 func (x *PausePayoutsRequest) Reset() {
 	*x = PausePayoutsRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[23]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1484,7 +1644,7 @@ func (x *PausePayoutsRequest) String() string {
 func (*PausePayoutsRequest) ProtoMessage() {}
 
 func (x *PausePayoutsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[23]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1497,7 +1657,7 @@ func (x *PausePayoutsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PausePayoutsRequest.ProtoReflect.Descriptor instead.
 func (*PausePayoutsRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{23}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PausePayoutsRequest) GetReason() string {
@@ -1516,7 +1676,7 @@ type PausePayoutsResponse struct {
 
 func (x *PausePayoutsResponse) Reset() {
 	*x = PausePayoutsResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[24]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1528,7 +1688,7 @@ func (x *PausePayoutsResponse) String() string {
 func (*PausePayoutsResponse) ProtoMessage() {}
 
 func (x *PausePayoutsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[24]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1541,7 +1701,7 @@ func (x *PausePayoutsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PausePayoutsResponse.ProtoReflect.Descriptor instead.
 func (*PausePayoutsResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{24}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PausePayoutsResponse) GetPause() *Pause {
@@ -1559,7 +1719,7 @@ type ResumePayoutsRequest struct {
 
 func (x *ResumePayoutsRequest) Reset() {
 	*x = ResumePayoutsRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[25]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +1731,7 @@ func (x *ResumePayoutsRequest) String() string {
 func (*ResumePayoutsRequest) ProtoMessage() {}
 
 func (x *ResumePayoutsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[25]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +1744,7 @@ func (x *ResumePayoutsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumePayoutsRequest.ProtoReflect.Descriptor instead.
 func (*ResumePayoutsRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{25}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{28}
 }
 
 type ResumePayoutsResponse struct {
@@ -1597,7 +1757,7 @@ type ResumePayoutsResponse struct {
 
 func (x *ResumePayoutsResponse) Reset() {
 	*x = ResumePayoutsResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[26]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1609,7 +1769,7 @@ func (x *ResumePayoutsResponse) String() string {
 func (*ResumePayoutsResponse) ProtoMessage() {}
 
 func (x *ResumePayoutsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[26]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1622,7 +1782,7 @@ func (x *ResumePayoutsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumePayoutsResponse.ProtoReflect.Descriptor instead.
 func (*ResumePayoutsResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{26}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ResumePayoutsResponse) GetPause() *Pause {
@@ -1656,7 +1816,7 @@ type Payee struct {
 
 func (x *Payee) Reset() {
 	*x = Payee{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[27]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1668,7 +1828,7 @@ func (x *Payee) String() string {
 func (*Payee) ProtoMessage() {}
 
 func (x *Payee) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[27]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1681,7 +1841,7 @@ func (x *Payee) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Payee.ProtoReflect.Descriptor instead.
 func (*Payee) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{27}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Payee) GetId() string {
@@ -1793,7 +1953,7 @@ type ProposePayeeRequest struct {
 
 func (x *ProposePayeeRequest) Reset() {
 	*x = ProposePayeeRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[28]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +1965,7 @@ func (x *ProposePayeeRequest) String() string {
 func (*ProposePayeeRequest) ProtoMessage() {}
 
 func (x *ProposePayeeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[28]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +1978,7 @@ func (x *ProposePayeeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposePayeeRequest.ProtoReflect.Descriptor instead.
 func (*ProposePayeeRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{28}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ProposePayeeRequest) GetIdempotencyKey() string {
@@ -1886,7 +2046,7 @@ type ProposePayeeResponse struct {
 
 func (x *ProposePayeeResponse) Reset() {
 	*x = ProposePayeeResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[29]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1898,7 +2058,7 @@ func (x *ProposePayeeResponse) String() string {
 func (*ProposePayeeResponse) ProtoMessage() {}
 
 func (x *ProposePayeeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[29]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1911,7 +2071,7 @@ func (x *ProposePayeeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProposePayeeResponse.ProtoReflect.Descriptor instead.
 func (*ProposePayeeResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{29}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ProposePayeeResponse) GetPayee() *Payee {
@@ -1930,7 +2090,7 @@ type ListPayeesRequest struct {
 
 func (x *ListPayeesRequest) Reset() {
 	*x = ListPayeesRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[30]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1942,7 +2102,7 @@ func (x *ListPayeesRequest) String() string {
 func (*ListPayeesRequest) ProtoMessage() {}
 
 func (x *ListPayeesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[30]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1955,7 +2115,7 @@ func (x *ListPayeesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPayeesRequest.ProtoReflect.Descriptor instead.
 func (*ListPayeesRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{30}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListPayeesRequest) GetHospital() string {
@@ -1974,7 +2134,7 @@ type ListPayeesResponse struct {
 
 func (x *ListPayeesResponse) Reset() {
 	*x = ListPayeesResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[31]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1986,7 +2146,7 @@ func (x *ListPayeesResponse) String() string {
 func (*ListPayeesResponse) ProtoMessage() {}
 
 func (x *ListPayeesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[31]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1999,7 +2159,7 @@ func (x *ListPayeesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPayeesResponse.ProtoReflect.Descriptor instead.
 func (*ListPayeesResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{31}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListPayeesResponse) GetPayees() []*Payee {
@@ -2020,7 +2180,7 @@ type ApprovePayeeRequest struct {
 
 func (x *ApprovePayeeRequest) Reset() {
 	*x = ApprovePayeeRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[32]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2032,7 +2192,7 @@ func (x *ApprovePayeeRequest) String() string {
 func (*ApprovePayeeRequest) ProtoMessage() {}
 
 func (x *ApprovePayeeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[32]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2045,7 +2205,7 @@ func (x *ApprovePayeeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePayeeRequest.ProtoReflect.Descriptor instead.
 func (*ApprovePayeeRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{32}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ApprovePayeeRequest) GetId() string {
@@ -2071,7 +2231,7 @@ type ApprovePayeeResponse struct {
 
 func (x *ApprovePayeeResponse) Reset() {
 	*x = ApprovePayeeResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[33]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2083,7 +2243,7 @@ func (x *ApprovePayeeResponse) String() string {
 func (*ApprovePayeeResponse) ProtoMessage() {}
 
 func (x *ApprovePayeeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[33]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2096,7 +2256,7 @@ func (x *ApprovePayeeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApprovePayeeResponse.ProtoReflect.Descriptor instead.
 func (*ApprovePayeeResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{33}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ApprovePayeeResponse) GetPayee() *Payee {
@@ -2116,7 +2276,7 @@ type RefusePayeeRequest struct {
 
 func (x *RefusePayeeRequest) Reset() {
 	*x = RefusePayeeRequest{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[34]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2128,7 +2288,7 @@ func (x *RefusePayeeRequest) String() string {
 func (*RefusePayeeRequest) ProtoMessage() {}
 
 func (x *RefusePayeeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[34]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2141,7 +2301,7 @@ func (x *RefusePayeeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusePayeeRequest.ProtoReflect.Descriptor instead.
 func (*RefusePayeeRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{34}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RefusePayeeRequest) GetId() string {
@@ -2167,7 +2327,7 @@ type RefusePayeeResponse struct {
 
 func (x *RefusePayeeResponse) Reset() {
 	*x = RefusePayeeResponse{}
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[35]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2179,7 +2339,7 @@ func (x *RefusePayeeResponse) String() string {
 func (*RefusePayeeResponse) ProtoMessage() {}
 
 func (x *RefusePayeeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_payout_v1_payout_proto_msgTypes[35]
+	mi := &file_clearward_payout_v1_payout_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2192,7 +2352,7 @@ func (x *RefusePayeeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RefusePayeeResponse.ProtoReflect.Descriptor instead.
 func (*RefusePayeeResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{35}
+	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *RefusePayeeResponse) GetPayee() *Payee {
@@ -2282,7 +2442,17 @@ const file_clearward_payout_v1_payout_proto_rawDesc = "" +
 	"\acontent\x18\x03 \x01(\fR\acontent\"\x1c\n" +
 	"\x1aListMissingReceiptsRequest\"T\n" +
 	"\x1bListMissingReceiptsResponse\x125\n" +
-	"\apayouts\x18\x01 \x03(\v2\x1b.clearward.payout.v1.PayoutR\apayouts\"2\n" +
+	"\apayouts\x18\x01 \x03(\v2\x1b.clearward.payout.v1.PayoutR\apayouts\"\x14\n" +
+	"\x12ListPayableRequest\"Q\n" +
+	"\x13ListPayableResponse\x12:\n" +
+	"\thospitals\x18\x01 \x03(\v2\x1c.clearward.payout.v1.PayableR\thospitals\"\x9e\x01\n" +
+	"\aPayable\x12\x1a\n" +
+	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x18\n" +
+	"\aaccount\x18\x02 \x01(\tR\aaccount\x12!\n" +
+	"\freleased_fen\x18\x03 \x01(\x03R\vreleasedFen\x12\x19\n" +
+	"\bheld_fen\x18\x04 \x01(\x03R\aheldFen\x12\x1f\n" +
+	"\vpayable_fen\x18\x05 \x01(\x03R\n" +
+	"payableFen\"2\n" +
 	"\x14ListSubsidiesRequest\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\"S\n" +
 	"\x15ListSubsidiesResponse\x12:\n" +
@@ -2360,7 +2530,7 @@ const file_clearward_payout_v1_payout_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\"G\n" +
 	"\x13RefusePayeeResponse\x120\n" +
-	"\x05payee\x18\x01 \x01(\v2\x1a.clearward.payout.v1.PayeeR\x05payee2\x9e\f\n" +
+	"\x05payee\x18\x01 \x01(\v2\x1a.clearward.payout.v1.PayeeR\x05payee2\x85\r\n" +
 	"\rPayoutService\x12f\n" +
 	"\rRequestPayout\x12).clearward.payout.v1.RequestPayoutRequest\x1a*.clearward.payout.v1.RequestPayoutResponse\x12_\n" +
 	"\tGetPayout\x12%.clearward.payout.v1.GetPayoutRequest\x1a&.clearward.payout.v1.GetPayoutResponse\"\x03\x90\x02\x01\x12e\n" +
@@ -2368,7 +2538,8 @@ const file_clearward_payout_v1_payout_proto_rawDesc = "" +
 	"\vQueryPayout\x12'.clearward.payout.v1.QueryPayoutRequest\x1a(.clearward.payout.v1.QueryPayoutResponse\x12b\n" +
 	"\n" +
 	"GetReceipt\x12&.clearward.payout.v1.GetReceiptRequest\x1a'.clearward.payout.v1.GetReceiptResponse\"\x03\x90\x02\x01\x12}\n" +
-	"\x13ListMissingReceipts\x12/.clearward.payout.v1.ListMissingReceiptsRequest\x1a0.clearward.payout.v1.ListMissingReceiptsResponse\"\x03\x90\x02\x01\x12k\n" +
+	"\x13ListMissingReceipts\x12/.clearward.payout.v1.ListMissingReceiptsRequest\x1a0.clearward.payout.v1.ListMissingReceiptsResponse\"\x03\x90\x02\x01\x12e\n" +
+	"\vListPayable\x12'.clearward.payout.v1.ListPayableRequest\x1a(.clearward.payout.v1.ListPayableResponse\"\x03\x90\x02\x01\x12k\n" +
 	"\rListSubsidies\x12).clearward.payout.v1.ListSubsidiesRequest\x1a*.clearward.payout.v1.ListSubsidiesResponse\"\x03\x90\x02\x01\x12i\n" +
 	"\x0eApprovePayouts\x12*.clearward.payout.v1.ApprovePayoutsRequest\x1a+.clearward.payout.v1.ApprovePayoutsResponse\x12c\n" +
 	"\fRefusePayout\x12(.clearward.payout.v1.RefusePayoutRequest\x1a).clearward.payout.v1.RefusePayoutResponse\x12c\n" +
@@ -2392,7 +2563,7 @@ func file_clearward_payout_v1_payout_proto_rawDescGZIP() []byte {
 	return file_clearward_payout_v1_payout_proto_rawDescData
 }
 
-var file_clearward_payout_v1_payout_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_clearward_payout_v1_payout_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_clearward_payout_v1_payout_proto_goTypes = []any{
 	(*Payout)(nil),                      // 0: clearward.payout.v1.Payout
 	(*RequestPayoutRequest)(nil),        // 1: clearward.payout.v1.RequestPayoutRequest
@@ -2408,85 +2579,91 @@ var file_clearward_payout_v1_payout_proto_goTypes = []any{
 	(*GetReceiptResponse)(nil),          // 11: clearward.payout.v1.GetReceiptResponse
 	(*ListMissingReceiptsRequest)(nil),  // 12: clearward.payout.v1.ListMissingReceiptsRequest
 	(*ListMissingReceiptsResponse)(nil), // 13: clearward.payout.v1.ListMissingReceiptsResponse
-	(*ListSubsidiesRequest)(nil),        // 14: clearward.payout.v1.ListSubsidiesRequest
-	(*ListSubsidiesResponse)(nil),       // 15: clearward.payout.v1.ListSubsidiesResponse
-	(*Subsidy)(nil),                     // 16: clearward.payout.v1.Subsidy
-	(*ApprovePayoutsRequest)(nil),       // 17: clearward.payout.v1.ApprovePayoutsRequest
-	(*ReadBack)(nil),                    // 18: clearward.payout.v1.ReadBack
-	(*ApprovePayoutsResponse)(nil),      // 19: clearward.payout.v1.ApprovePayoutsResponse
-	(*RefusePayoutRequest)(nil),         // 20: clearward.payout.v1.RefusePayoutRequest
-	(*RefusePayoutResponse)(nil),        // 21: clearward.payout.v1.RefusePayoutResponse
-	(*Pause)(nil),                       // 22: clearward.payout.v1.Pause
-	(*PausePayoutsRequest)(nil),         // 23: clearward.payout.v1.PausePayoutsRequest
-	(*PausePayoutsResponse)(nil),        // 24: clearward.payout.v1.PausePayoutsResponse
-	(*ResumePayoutsRequest)(nil),        // 25: clearward.payout.v1.ResumePayoutsRequest
-	(*ResumePayoutsResponse)(nil),       // 26: clearward.payout.v1.ResumePayoutsResponse
-	(*Payee)(nil),                       // 27: clearward.payout.v1.Payee
-	(*ProposePayeeRequest)(nil),         // 28: clearward.payout.v1.ProposePayeeRequest
-	(*ProposePayeeResponse)(nil),        // 29: clearward.payout.v1.ProposePayeeResponse
-	(*ListPayeesRequest)(nil),           // 30: clearward.payout.v1.ListPayeesRequest
-	(*ListPayeesResponse)(nil),          // 31: clearward.payout.v1.ListPayeesResponse
-	(*ApprovePayeeRequest)(nil),         // 32: clearward.payout.v1.ApprovePayeeRequest
-	(*ApprovePayeeResponse)(nil),        // 33: clearward.payout.v1.ApprovePayeeResponse
-	(*RefusePayeeRequest)(nil),          // 34: clearward.payout.v1.RefusePayeeRequest
-	(*RefusePayeeResponse)(nil),         // 35: clearward.payout.v1.RefusePayeeResponse
-	(*timestamppb.Timestamp)(nil),       // 36: google.protobuf.Timestamp
+	(*ListPayableRequest)(nil),          // 14: clearward.payout.v1.ListPayableRequest
+	(*ListPayableResponse)(nil),         // 15: clearward.payout.v1.ListPayableResponse
+	(*Payable)(nil),                     // 16: clearward.payout.v1.Payable
+	(*ListSubsidiesRequest)(nil),        // 17: clearward.payout.v1.ListSubsidiesRequest
+	(*ListSubsidiesResponse)(nil),       // 18: clearward.payout.v1.ListSubsidiesResponse
+	(*Subsidy)(nil),                     // 19: clearward.payout.v1.Subsidy
+	(*ApprovePayoutsRequest)(nil),       // 20: clearward.payout.v1.ApprovePayoutsRequest
+	(*ReadBack)(nil),                    // 21: clearward.payout.v1.ReadBack
+	(*ApprovePayoutsResponse)(nil),      // 22: clearward.payout.v1.ApprovePayoutsResponse
+	(*RefusePayoutRequest)(nil),         // 23: clearward.payout.v1.RefusePayoutRequest
+	(*RefusePayoutResponse)(nil),        // 24: clearward.payout.v1.RefusePayoutResponse
+	(*Pause)(nil),                       // 25: clearward.payout.v1.Pause
+	(*PausePayoutsRequest)(nil),         // 26: clearward.payout.v1.PausePayoutsRequest
+	(*PausePayoutsResponse)(nil),        // 27: clearward.payout.v1.PausePayoutsResponse
+	(*ResumePayoutsRequest)(nil),        // 28: clearward.payout.v1.ResumePayoutsRequest
+	(*ResumePayoutsResponse)(nil),       // 29: clearward.payout.v1.ResumePayoutsResponse
+	(*Payee)(nil),                       // 30: clearward.payout.v1.Payee
+	(*ProposePayeeRequest)(nil),         // 31: clearward.payout.v1.ProposePayeeRequest
+	(*ProposePayeeResponse)(nil),        // 32: clearward.payout.v1.ProposePayeeResponse
+	(*ListPayeesRequest)(nil),           // 33: clearward.payout.v1.ListPayeesRequest
+	(*ListPayeesResponse)(nil),          // 34: clearward.payout.v1.ListPayeesResponse
+	(*ApprovePayeeRequest)(nil),         // 35: clearward.payout.v1.ApprovePayeeRequest
+	(*ApprovePayeeResponse)(nil),        // 36: clearward.payout.v1.ApprovePayeeResponse
+	(*RefusePayeeRequest)(nil),          // 37: clearward.payout.v1.RefusePayeeRequest
+	(*RefusePayeeResponse)(nil),         // 38: clearward.payout.v1.RefusePayeeResponse
+	(*timestamppb.Timestamp)(nil),       // 39: google.protobuf.Timestamp
 }
 var file_clearward_payout_v1_payout_proto_depIdxs = []int32{
-	36, // 0: clearward.payout.v1.Payout.state_at:type_name -> google.protobuf.Timestamp
+	39, // 0: clearward.payout.v1.Payout.state_at:type_name -> google.protobuf.Timestamp
 	2,  // 1: clearward.payout.v1.RequestPayoutRequest.patient:type_name -> clearward.payout.v1.Patient
 	0,  // 2: clearward.payout.v1.RequestPayoutResponse.payout:type_name -> clearward.payout.v1.Payout
 	0,  // 3: clearward.payout.v1.GetPayoutResponse.payout:type_name -> clearward.payout.v1.Payout
 	0,  // 4: clearward.payout.v1.ListPayoutsResponse.payouts:type_name -> clearward.payout.v1.Payout
 	0,  // 5: clearward.payout.v1.QueryPayoutResponse.payout:type_name -> clearward.payout.v1.Payout
 	0,  // 6: clearward.payout.v1.ListMissingReceiptsResponse.payouts:type_name -> clearward.payout.v1.Payout
-	16, // 7: clearward.payout.v1.ListSubsidiesResponse.subsidies:type_name -> clearward.payout.v1.Subsidy
-	18, // 8: clearward.payout.v1.ApprovePayoutsRequest.items:type_name -> clearward.payout.v1.ReadBack
-	0,  // 9: clearward.payout.v1.ApprovePayoutsResponse.payouts:type_name -> clearward.payout.v1.Payout
-	0,  // 10: clearward.payout.v1.RefusePayoutResponse.payout:type_name -> clearward.payout.v1.Payout
-	36, // 11: clearward.payout.v1.Pause.paused_at:type_name -> google.protobuf.Timestamp
-	22, // 12: clearward.payout.v1.PausePayoutsResponse.pause:type_name -> clearward.payout.v1.Pause
-	22, // 13: clearward.payout.v1.ResumePayoutsResponse.pause:type_name -> clearward.payout.v1.Pause
-	36, // 14: clearward.payout.v1.Payee.usable_from:type_name -> google.protobuf.Timestamp
-	27, // 15: clearward.payout.v1.ProposePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
-	27, // 16: clearward.payout.v1.ListPayeesResponse.payees:type_name -> clearward.payout.v1.Payee
-	27, // 17: clearward.payout.v1.ApprovePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
-	27, // 18: clearward.payout.v1.RefusePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
-	1,  // 19: clearward.payout.v1.PayoutService.RequestPayout:input_type -> clearward.payout.v1.RequestPayoutRequest
-	4,  // 20: clearward.payout.v1.PayoutService.GetPayout:input_type -> clearward.payout.v1.GetPayoutRequest
-	6,  // 21: clearward.payout.v1.PayoutService.ListPayouts:input_type -> clearward.payout.v1.ListPayoutsRequest
-	8,  // 22: clearward.payout.v1.PayoutService.QueryPayout:input_type -> clearward.payout.v1.QueryPayoutRequest
-	10, // 23: clearward.payout.v1.PayoutService.GetReceipt:input_type -> clearward.payout.v1.GetReceiptRequest
-	12, // 24: clearward.payout.v1.PayoutService.ListMissingReceipts:input_type -> clearward.payout.v1.ListMissingReceiptsRequest
-	14, // 25: clearward.payout.v1.PayoutService.ListSubsidies:input_type -> clearward.payout.v1.ListSubsidiesRequest
-	17, // 26: clearward.payout.v1.PayoutService.ApprovePayouts:input_type -> clearward.payout.v1.ApprovePayoutsRequest
-	20, // 27: clearward.payout.v1.PayoutService.RefusePayout:input_type -> clearward.payout.v1.RefusePayoutRequest
-	23, // 28: clearward.payout.v1.PayoutService.PausePayouts:input_type -> clearward.payout.v1.PausePayoutsRequest
-	25, // 29: clearward.payout.v1.PayoutService.ResumePayouts:input_type -> clearward.payout.v1.ResumePayoutsRequest
-	28, // 30: clearward.payout.v1.PayoutService.ProposePayee:input_type -> clearward.payout.v1.ProposePayeeRequest
-	30, // 31: clearward.payout.v1.PayoutService.ListPayees:input_type -> clearward.payout.v1.ListPayeesRequest
-	32, // 32: clearward.payout.v1.PayoutService.ApprovePayee:input_type -> clearward.payout.v1.ApprovePayeeRequest
-	34, // 33: clearward.payout.v1.PayoutService.RefusePayee:input_type -> clearward.payout.v1.RefusePayeeRequest
-	3,  // 34: clearward.payout.v1.PayoutService.RequestPayout:output_type -> clearward.payout.v1.RequestPayoutResponse
-	5,  // 35: clearward.payout.v1.PayoutService.GetPayout:output_type -> clearward.payout.v1.GetPayoutResponse
-	7,  // 36: clearward.payout.v1.PayoutService.ListPayouts:output_type -> clearward.payout.v1.ListPayoutsResponse
-	9,  // 37: clearward.payout.v1.PayoutService.QueryPayout:output_type -> clearward.payout.v1.QueryPayoutResponse
-	11, // 38: clearward.payout.v1.PayoutService.GetReceipt:output_type -> clearward.payout.v1.GetReceiptResponse
-	13, // 39: clearward.payout.v1.PayoutService.ListMissingReceipts:output_type -> clearward.payout.v1.ListMissingReceiptsResponse
-	15, // 40: clearward.payout.v1.PayoutService.ListSubsidies:output_type -> clearward.payout.v1.ListSubsidiesResponse
-	19, // 41: clearward.payout.v1.PayoutService.ApprovePayouts:output_type -> clearward.payout.v1.ApprovePayoutsResponse
-	21, // 42: clearward.payout.v1.PayoutService.RefusePayout:output_type -> clearward.payout.v1.RefusePayoutResponse
-	24, // 43: clearward.payout.v1.PayoutService.PausePayouts:output_type -> clearward.payout.v1.PausePayoutsResponse
-	26, // 44: clearward.payout.v1.PayoutService.ResumePayouts:output_type -> clearward.payout.v1.ResumePayoutsResponse
-	29, // 45: clearward.payout.v1.PayoutService.ProposePayee:output_type -> clearward.payout.v1.ProposePayeeResponse
-	31, // 46: clearward.payout.v1.PayoutService.ListPayees:output_type -> clearward.payout.v1.ListPayeesResponse
-	33, // 47: clearward.payout.v1.PayoutService.ApprovePayee:output_type -> clearward.payout.v1.ApprovePayeeResponse
-	35, // 48: clearward.payout.v1.PayoutService.RefusePayee:output_type -> clearward.payout.v1.RefusePayeeResponse
-	34, // [34:49] is the sub-list for method output_type
-	19, // [19:34] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	16, // 7: clearward.payout.v1.ListPayableResponse.hospitals:type_name -> clearward.payout.v1.Payable
+	19, // 8: clearward.payout.v1.ListSubsidiesResponse.subsidies:type_name -> clearward.payout.v1.Subsidy
+	21, // 9: clearward.payout.v1.ApprovePayoutsRequest.items:type_name -> clearward.payout.v1.ReadBack
+	0,  // 10: clearward.payout.v1.ApprovePayoutsResponse.payouts:type_name -> clearward.payout.v1.Payout
+	0,  // 11: clearward.payout.v1.RefusePayoutResponse.payout:type_name -> clearward.payout.v1.Payout
+	39, // 12: clearward.payout.v1.Pause.paused_at:type_name -> google.protobuf.Timestamp
+	25, // 13: clearward.payout.v1.PausePayoutsResponse.pause:type_name -> clearward.payout.v1.Pause
+	25, // 14: clearward.payout.v1.ResumePayoutsResponse.pause:type_name -> clearward.payout.v1.Pause
+	39, // 15: clearward.payout.v1.Payee.usable_from:type_name -> google.protobuf.Timestamp
+	30, // 16: clearward.payout.v1.ProposePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
+	30, // 17: clearward.payout.v1.ListPayeesResponse.payees:type_name -> clearward.payout.v1.Payee
+	30, // 18: clearward.payout.v1.ApprovePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
+	30, // 19: clearward.payout.v1.RefusePayeeResponse.payee:type_name -> clearward.payout.v1.Payee
+	1,  // 20: clearward.payout.v1.PayoutService.RequestPayout:input_type -> clearward.payout.v1.RequestPayoutRequest
+	4,  // 21: clearward.payout.v1.PayoutService.GetPayout:input_type -> clearward.payout.v1.GetPayoutRequest
+	6,  // 22: clearward.payout.v1.PayoutService.ListPayouts:input_type -> clearward.payout.v1.ListPayoutsRequest
+	8,  // 23: clearward.payout.v1.PayoutService.QueryPayout:input_type -> clearward.payout.v1.QueryPayoutRequest
+	10, // 24: clearward.payout.v1.PayoutService.GetReceipt:input_type -> clearward.payout.v1.GetReceiptRequest
+	12, // 25: clearward.payout.v1.PayoutService.ListMissingReceipts:input_type -> clearward.payout.v1.ListMissingReceiptsRequest
+	14, // 26: clearward.payout.v1.PayoutService.ListPayable:input_type -> clearward.payout.v1.ListPayableRequest
+	17, // 27: clearward.payout.v1.PayoutService.ListSubsidies:input_type -> clearward.payout.v1.ListSubsidiesRequest
+	20, // 28: clearward.payout.v1.PayoutService.ApprovePayouts:input_type -> clearward.payout.v1.ApprovePayoutsRequest
+	23, // 29: clearward.payout.v1.PayoutService.RefusePayout:input_type -> clearward.payout.v1.RefusePayoutRequest
+	26, // 30: clearward.payout.v1.PayoutService.PausePayouts:input_type -> clearward.payout.v1.PausePayoutsRequest
+	28, // 31: clearward.payout.v1.PayoutService.ResumePayouts:input_type -> clearward.payout.v1.ResumePayoutsRequest
+	31, // 32: clearward.payout.v1.PayoutService.ProposePayee:input_type -> clearward.payout.v1.ProposePayeeRequest
+	33, // 33: clearward.payout.v1.PayoutService.ListPayees:input_type -> clearward.payout.v1.ListPayeesRequest
+	35, // 34: clearward.payout.v1.PayoutService.ApprovePayee:input_type -> clearward.payout.v1.ApprovePayeeRequest
+	37, // 35: clearward.payout.v1.PayoutService.RefusePayee:input_type -> clearward.payout.v1.RefusePayeeRequest
+	3,  // 36: clearward.payout.v1.PayoutService.RequestPayout:output_type -> clearward.payout.v1.RequestPayoutResponse
+	5,  // 37: clearward.payout.v1.PayoutService.GetPayout:output_type -> clearward.payout.v1.GetPayoutResponse
+	7,  // 38: clearward.payout.v1.PayoutService.ListPayouts:output_type -> clearward.payout.v1.ListPayoutsResponse
+	9,  // 39: clearward.payout.v1.PayoutService.QueryPayout:output_type -> clearward.payout.v1.QueryPayoutResponse
+	11, // 40: clearward.payout.v1.PayoutService.GetReceipt:output_type -> clearward.payout.v1.GetReceiptResponse
+	13, // 41: clearward.payout.v1.PayoutService.ListMissingReceipts:output_type -> clearward.payout.v1.ListMissingReceiptsResponse
+	15, // 42: clearward.payout.v1.PayoutService.ListPayable:output_type -> clearward.payout.v1.ListPayableResponse
+	18, // 43: clearward.payout.v1.PayoutService.ListSubsidies:output_type -> clearward.payout.v1.ListSubsidiesResponse
+	22, // 44: clearward.payout.v1.PayoutService.ApprovePayouts:output_type -> clearward.payout.v1.ApprovePayoutsResponse
+	24, // 45: clearward.payout.v1.PayoutService.RefusePayout:output_type -> clearward.payout.v1.RefusePayoutResponse
+	27, // 46: clearward.payout.v1.PayoutService.PausePayouts:output_type -> clearward.payout.v1.PausePayoutsResponse
+	29, // 47: clearward.payout.v1.PayoutService.ResumePayouts:output_type -> clearward.payout.v1.ResumePayoutsResponse
+	32, // 48: clearward.payout.v1.PayoutService.ProposePayee:output_type -> clearward.payout.v1.ProposePayeeResponse
+	34, // 49: clearward.payout.v1.PayoutService.ListPayees:output_type -> clearward.payout.v1.ListPayeesResponse
+	36, // 50: clearward.payout.v1.PayoutService.ApprovePayee:output_type -> clearward.payout.v1.ApprovePayeeResponse
+	38, // 51: clearward.payout.v1.PayoutService.RefusePayee:output_type -> clearward.payout.v1.RefusePayeeResponse
+	36, // [36:52] is the sub-list for method output_type
+	20, // [20:36] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_clearward_payout_v1_payout_proto_init() }
@@ -2500,7 +2677,7 @@ func file_clearward_payout_v1_payout_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clearward_payout_v1_payout_proto_rawDesc), len(file_clearward_payout_v1_payout_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   36,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

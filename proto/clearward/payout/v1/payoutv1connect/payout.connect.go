@@ -55,6 +55,9 @@ const (
 	// PayoutServiceListMissingReceiptsProcedure is the fully-qualified name of the PayoutService's
 	// ListMissingReceipts RPC.
 	PayoutServiceListMissingReceiptsProcedure = "/clearward.payout.v1.PayoutService/ListMissingReceipts"
+	// PayoutServiceListPayableProcedure is the fully-qualified name of the PayoutService's ListPayable
+	// RPC.
+	PayoutServiceListPayableProcedure = "/clearward.payout.v1.PayoutService/ListPayable"
 	// PayoutServiceListSubsidiesProcedure is the fully-qualified name of the PayoutService's
 	// ListSubsidies RPC.
 	PayoutServiceListSubsidiesProcedure = "/clearward.payout.v1.PayoutService/ListSubsidies"
@@ -98,6 +101,9 @@ type PayoutServiceClient interface {
 	// ListMissingReceipts lists payouts of earlier days that have succeeded and have no
 	// receipt yet.
 	ListMissingReceipts(context.Context, *v1.ListMissingReceiptsRequest) (*v1.ListMissingReceiptsResponse, error)
+	// ListPayable lists what each hospital of settle mode B may be paid now: its
+	// released balance, as far as custody has the money.
+	ListPayable(context.Context, *v1.ListPayableRequest) (*v1.ListPayableResponse, error)
 	// ListSubsidies lists the fees that the platform has borne and not yet remitted, by
 	// settlement.
 	ListSubsidies(context.Context, *v1.ListSubsidiesRequest) (*v1.ListSubsidiesResponse, error)
@@ -170,6 +176,13 @@ func NewPayoutServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 			connect.WithClientOptions(opts...),
 		),
+		listPayable: connect.NewClient[v1.ListPayableRequest, v1.ListPayableResponse](
+			httpClient,
+			baseURL+PayoutServiceListPayableProcedure,
+			connect.WithSchema(payoutServiceMethods.ByName("ListPayable")),
+			connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+			connect.WithClientOptions(opts...),
+		),
 		listSubsidies: connect.NewClient[v1.ListSubsidiesRequest, v1.ListSubsidiesResponse](
 			httpClient,
 			baseURL+PayoutServiceListSubsidiesProcedure,
@@ -237,6 +250,7 @@ type payoutServiceClient struct {
 	queryPayout         *connect.Client[v1.QueryPayoutRequest, v1.QueryPayoutResponse]
 	getReceipt          *connect.Client[v1.GetReceiptRequest, v1.GetReceiptResponse]
 	listMissingReceipts *connect.Client[v1.ListMissingReceiptsRequest, v1.ListMissingReceiptsResponse]
+	listPayable         *connect.Client[v1.ListPayableRequest, v1.ListPayableResponse]
 	listSubsidies       *connect.Client[v1.ListSubsidiesRequest, v1.ListSubsidiesResponse]
 	approvePayouts      *connect.Client[v1.ApprovePayoutsRequest, v1.ApprovePayoutsResponse]
 	refusePayout        *connect.Client[v1.RefusePayoutRequest, v1.RefusePayoutResponse]
@@ -296,6 +310,15 @@ func (c *payoutServiceClient) GetReceipt(ctx context.Context, req *v1.GetReceipt
 // ListMissingReceipts calls clearward.payout.v1.PayoutService.ListMissingReceipts.
 func (c *payoutServiceClient) ListMissingReceipts(ctx context.Context, req *v1.ListMissingReceiptsRequest) (*v1.ListMissingReceiptsResponse, error) {
 	response, err := c.listMissingReceipts.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// ListPayable calls clearward.payout.v1.PayoutService.ListPayable.
+func (c *payoutServiceClient) ListPayable(ctx context.Context, req *v1.ListPayableRequest) (*v1.ListPayableResponse, error) {
+	response, err := c.listPayable.CallUnary(ctx, connect.NewRequest(req))
 	if response != nil {
 		return response.Msg, err
 	}
@@ -397,6 +420,9 @@ type PayoutServiceHandler interface {
 	// ListMissingReceipts lists payouts of earlier days that have succeeded and have no
 	// receipt yet.
 	ListMissingReceipts(context.Context, *v1.ListMissingReceiptsRequest) (*v1.ListMissingReceiptsResponse, error)
+	// ListPayable lists what each hospital of settle mode B may be paid now: its
+	// released balance, as far as custody has the money.
+	ListPayable(context.Context, *v1.ListPayableRequest) (*v1.ListPayableResponse, error)
 	// ListSubsidies lists the fees that the platform has borne and not yet remitted, by
 	// settlement.
 	ListSubsidies(context.Context, *v1.ListSubsidiesRequest) (*v1.ListSubsidiesResponse, error)
@@ -462,6 +488,13 @@ func NewPayoutServiceHandler(svc PayoutServiceHandler, opts ...connect.HandlerOp
 		PayoutServiceListMissingReceiptsProcedure,
 		svc.ListMissingReceipts,
 		connect.WithSchema(payoutServiceMethods.ByName("ListMissingReceipts")),
+		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
+		connect.WithHandlerOptions(opts...),
+	)
+	payoutServiceListPayableHandler := connect.NewUnaryHandlerSimple(
+		PayoutServiceListPayableProcedure,
+		svc.ListPayable,
+		connect.WithSchema(payoutServiceMethods.ByName("ListPayable")),
 		connect.WithIdempotency(connect.IdempotencyNoSideEffects),
 		connect.WithHandlerOptions(opts...),
 	)
@@ -535,6 +568,8 @@ func NewPayoutServiceHandler(svc PayoutServiceHandler, opts ...connect.HandlerOp
 			payoutServiceGetReceiptHandler.ServeHTTP(w, r)
 		case PayoutServiceListMissingReceiptsProcedure:
 			payoutServiceListMissingReceiptsHandler.ServeHTTP(w, r)
+		case PayoutServiceListPayableProcedure:
+			payoutServiceListPayableHandler.ServeHTTP(w, r)
 		case PayoutServiceListSubsidiesProcedure:
 			payoutServiceListSubsidiesHandler.ServeHTTP(w, r)
 		case PayoutServiceApprovePayoutsProcedure:
@@ -584,6 +619,10 @@ func (UnimplementedPayoutServiceHandler) GetReceipt(context.Context, *v1.GetRece
 
 func (UnimplementedPayoutServiceHandler) ListMissingReceipts(context.Context, *v1.ListMissingReceiptsRequest) (*v1.ListMissingReceiptsResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.payout.v1.PayoutService.ListMissingReceipts is not implemented"))
+}
+
+func (UnimplementedPayoutServiceHandler) ListPayable(context.Context, *v1.ListPayableRequest) (*v1.ListPayableResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.payout.v1.PayoutService.ListPayable is not implemented"))
 }
 
 func (UnimplementedPayoutServiceHandler) ListSubsidies(context.Context, *v1.ListSubsidiesRequest) (*v1.ListSubsidiesResponse, error) {
