@@ -18,6 +18,8 @@ import (
 	"github.com/clearward/clearward/api"
 	"github.com/clearward/clearward/api/auth"
 	"github.com/clearward/clearward/api/lived"
+	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/channels/his"
 	"github.com/clearward/clearward/channels/sandbox/live"
 	"github.com/clearward/clearward/deploy/local"
 	"github.com/clearward/clearward/ledger"
@@ -57,6 +59,7 @@ type commands struct {
 	Demo      demoCommand      `cmd:"" help:"The sample day from its files, then a day of three hospitals lived with everything that goes wrong, in new data directories."`
 	Day       dayCommand       `cmd:"" help:"Generate a day and reconcile it, from files to the published batch, with the time of each stage and the peak memory."`
 	Sandbox   sandboxCommand   `cmd:"" help:"WeChat Pay V2, Alipay, HIS and the bank as servers on loopback, with books of its own, its bills, and faults on demand."`
+	CheckHIS  checkHISCommand  `cmd:"" name:"check-his" help:"Go through the contract of channels/his with one open bill of a test HIS, and say which call and field breaks it."`
 	Bench     benchCommand     `cmd:"" help:"Measure everything on this machine, beside reference points of the same run, and write bench.json."`
 }
 
@@ -545,6 +548,41 @@ func (c *sandboxCommand) Run(p *program) error {
 	}
 	<-p.ctx.Done()
 	return s.Close()
+}
+
+type checkHISCommand struct {
+	URL      string `arg:"" help:"Where the HIS answers: https, or http on loopback."`
+	Hospital string `required:"" help:"The code of the hospital." placeholder:"CODE"`
+	Secret   string `required:"" help:"The secret that it shares with us, by reference." placeholder:"file:PATH"`
+	Format   string `enum:"JSON,XML" default:"JSON" help:"JSON or XML."`
+	Bill     string `required:"" help:"An open bill of its test environment: it is booked and voided." placeholder:"NO"`
+	Fen      int64  `required:"" help:"The amount of the bill." placeholder:"FEN"`
+}
+
+// Run implements the command.
+func (c *checkHISCommand) Run(p *program) error {
+	secret, err := channels.Secret(c.Secret)
+	if err != nil {
+		return err
+	}
+	client, err := his.New(his.Config{Hospital: c.Hospital, BaseURL: c.URL, Format: his.Format(c.Format), Secret: secret, Now: p.clock.Now})
+	if err != nil {
+		return err
+	}
+	steps, broken := 0, 0
+	err = his.Check(p.ctx, client, c.Bill, ledger.Money(c.Fen), func(f his.Finding) {
+		steps++
+		verdict := "ok"
+		if f.Field != "" {
+			broken++
+			verdict = fmt.Sprintf("BROKEN: %s is %q, must be %q", f.Field, f.Got, f.Want)
+		}
+		fmt.Fprintf(p.out, "%-22s %-45s %s\n", f.Call, f.Step, verdict)
+	})
+	if err == nil && broken > 0 {
+		err = fmt.Errorf("%w: %d of %d steps break the contract", api.ErrRefused, broken, steps)
+	}
+	return err
 }
 
 type callCommand struct {

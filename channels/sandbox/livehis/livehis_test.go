@@ -320,3 +320,39 @@ func TestTheBooksAndFaultsAreShown(t *testing.T) {
 		t.Errorf("the journal: %s, %v", books, err)
 	}
 }
+
+// U05: a vendor goes through the contract alone and reads which call and field breaks it.
+func TestTheKitGoesThroughTheContractAndNamesWhatBreaksIt(t *testing.T) {
+	w := start(t)
+	check := func(hospital string, f his.Format, bill string) (broken []string) {
+		t.Helper()
+		steps := 0
+		err := his.Check(t.Context(), w.client(hospital, f), bill, 101, func(found his.Finding) {
+			if steps++; found.Field != "" {
+				broken = append(broken, fmt.Sprintf("%s: %s: %s is %q, not %q", found.Call, found.Step, found.Field, found.Got, found.Want))
+			}
+		})
+		if err != nil || steps != 25 {
+			t.Errorf("%d steps, %v", steps, err)
+		}
+		return broken
+	}
+	for hospital, f := range map[string]his.Format{"H1": his.JSON, "H2": his.XML} {
+		w.admin("bills", fmt.Sprintf(`{"hospital":%q,"bill_no":"B1","fen":101,"biz_type":"OUTPATIENT"}`, hospital), 200)
+		if broken := check(hospital, f, "B1"); len(broken) > 0 {
+			t.Errorf("%s: %q", f, broken)
+		}
+		if sums := w.sums(hospital, "2026-09-15"); sums.PayFen != 101 || sums.RefundFen != 101 || sums.Refunds != 2 || sums.Unwritten != 0 {
+			t.Errorf("%s: %+v", f, sums)
+		}
+	}
+	w.set("2026-09-15 09:00:00")
+	w.admin("bills", `{"hospital":"H1","bill_no":"B2","fen":101,"biz_type":"OUTPATIENT"}`, 200)
+	w.admin("faults", `{"do":"ERROR","code":"E-1","api":"bills/order"}`, 200)
+	w.admin("faults", `{"do":"BAD_SIGN","api":"refunds/write-back"}`, 200)
+	broken := check("H1", his.JSON, "B2")
+	if len(broken) != 2 || !strings.Contains(broken[0], `bills/order: a payment that is not booked: code is "E-1", not "NOT_FOUND"`) ||
+		!strings.Contains(broken[1], "refunds/write-back: the number of the refund: result is") {
+		t.Errorf("%q", broken)
+	}
+}
