@@ -40,6 +40,7 @@ CLEARWARD_LOG (debug, info, warn, error). Exit code 1: refused or failed; 2: wro
 // commands is the command line.
 type commands struct {
 	Setup     setupCommand     `cmd:"" help:"Store regions, hospitals, merchant numbers, fees, bank accounts and opening balances. Again changes nothing."`
+	Payouts   payoutCommands   `cmd:"" help:"Say what roles may pay out, how many approve, and when banks take transfers."`
 	Factor    factorCommands   `cmd:"" help:"Give a person the second factor that approvals ask for, or end it."`
 	Key       keyCommands      `cmd:"" help:"Make, list and revoke the keys of people and programs."`
 	Import    importCommand    `cmd:"" help:"Post a business app's payments, refunds and reversals. Twice is once."`
@@ -224,6 +225,24 @@ func (p *program) showKey(key string, err error) error {
 	fmt.Fprintln(p.out, key)
 	fmt.Fprintln(p.log, "This key is shown once. Keep it, and give it by --key or CLEARWARD_KEY.")
 	return nil
+}
+
+type payoutCommands struct {
+	Rules struct {
+		File string `arg:"" help:"YAML with limits, bands and windows."`
+	} `cmd:"" help:"Store rules of payouts; each holds from its day on. Again changes nothing."`
+}
+
+// Run implements the command.
+func (c *payoutCommands) Run(p *program) error {
+	return p.do(func(s *api.Server) error {
+		rules, added, err := s.SetPayoutRules(p.ctx, c.Rules.File)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(p.out, "%d limits, %d bands, %d windows: %d new\n", len(rules.Limits), len(rules.Bands), len(rules.Windows), added)
+		return nil
+	})
 }
 
 type factorCommands struct {
