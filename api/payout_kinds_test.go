@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -108,5 +110,51 @@ func (h *bankHouse) nothingLeft(ctx context.Context) {
 	})
 	if err != nil {
 		h.t.Error(err)
+	}
+}
+
+// K03: a limit gives no right that a role has not.
+func TestARoleGetsNoLimitForWhatItMayNotDo(t *testing.T) {
+	h := openDesk(t, ownAndPublic)
+	path := filepath.Join(t.TempDir(), "rules.yaml")
+	for text, says := range map[string]string{
+		`limits: [{role: TREASURER, act: APPROVE, from: "2026-09-16", each_fen: 1, day_fen: 1}]`:    "rules.yaml: rules of payouts refused: the limit of TREASURER to APPROVE",
+		`limits: [{role: AUDITOR, act: REQUEST, from: "2026-09-16", each_fen: 1, day_fen: 1}]`:      "may not payout.request as AUDITOR",
+		`limits: [{role: FINANCE_HEAD, act: APPROVE, from: "2026-09-16", each_fen: 1, day_fen: 2}]`: "",
+	} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, added, err := h.SetPayoutRules(t.Context(), path)
+		if says == "" && (err != nil || added != 1) || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
+			t.Errorf("%s: %d, %v, want %q", text, added, err, says)
+		}
+	}
+}
+
+// A bank that pays on Saturday proves it on Saturday's statement, which the run of
+// Friday reads.
+func TestAPayoutOfTheWeekendIsProvedByItsStatement(t *testing.T) {
+	h, ctx := openBank(t), t.Context()
+	rules := filepath.Join(t.TempDir(), "rules.yaml")
+	if err := os.WriteFile(rules, []byte(`windows: [{account: "8801", from: "2026-09-17", opens: "00:00", closes: "24:00", every_day: true}]`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := h.SetPayoutRules(ctx, rules); err != nil {
+		t.Fatal(err)
+	}
+	h.clock(thursday.Add(2), "10:00:00")
+	number := h.approved(30000)
+	h.job(h.sendPayouts, 1)
+	h.after(11 * time.Second)
+	h.job(h.pollPayouts, 1)
+	h.is(number, "SUCCEEDED")
+	h.clock(thursday.Add(3), "08:00:00")
+	h.job(h.fetchStatements, 1)
+	for range 2 {
+		if _, err := h.Reconcile(ctx, thursday.Add(1), nil); err != nil {
+			t.Fatal(err)
+		}
+		h.nothingLeft(ctx)
 	}
 }

@@ -85,24 +85,22 @@ func (e *Engine) prove(ctx context.Context, dir *clearing.Directory, lines func(
 	return p, errors.Join(err, out.Err)
 }
 
-// statements books what the statements of all accounts prove of payouts, whatever
-// else of the day is there. What else happens on the platform's own accounts is its
-// own business.
+// statements books what the statements of all accounts prove of payouts, up to the
+// next working day, whatever else of the day is there: a bank pays on weekends too.
+// What else happens on the platform's own accounts is its own business.
 func (e *Engine) statements(ctx context.Context, dir *clearing.Directory, day ledger.Day) error {
 	_, err := e.prove(ctx, dir, func(ctx context.Context, tx pgx.Tx) ([]payout.BankLine, error) {
 		var lines []payout.BankLine
 		var words [][]string
-		for i := range dir.Banks {
-			bank := &dir.Banks[i]
-			list, err := BankLines(ctx, tx, bank.Hospital, bank.Account, dir.Calendar.NextWorkingDay(day))
-			if errors.Is(err, ErrNotFed) {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
-			for i := range list {
-				lines, words = append(lines, list[i].ofPayout()), append(words, list[i].words())
+		for on, last := day.Add(1), dir.Calendar.NextWorkingDay(day); on <= last; on = on.Add(1) {
+			for i := range dir.Banks {
+				list, err := BankLines(ctx, tx, dir.Banks[i].Hospital, dir.Banks[i].Account, on)
+				if err != nil && !errors.Is(err, ErrNotFed) {
+					return nil, err
+				}
+				for i := range list {
+					lines, words = append(lines, list[i].ofPayout()), append(words, list[i].words())
+				}
 			}
 		}
 		return namesPayout(ctx, tx, lines, words, func(p *payout.Payout, l *payout.BankLine) bool { return p.From == l.Account })
