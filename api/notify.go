@@ -72,5 +72,6 @@ func (s *Server) notices() *pay.Notices {
 }
 
 func (s *Server) notifyApps(ctx context.Context, _ time.Time) (int, error) {
-	return s.notices().Deliver(ctx, pollAtOnce)
+	notices := s.notices()
+	return whatIsDue(ctx, func() (int, error) { return notices.Deliver(ctx, pollAtOnce) })
 }

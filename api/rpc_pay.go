@@ -21,11 +21,23 @@ type paymentService struct{ s *Server }
 // payments makes payments over the connections of the process.
 func (s *Server) payments() *pay.Payments { return &pay.Payments{House: s.house} }
 
-// poll follows payments without a final outcome, at most so many at once.
+// pollAtOnce is how many payments, refunds or notices a job reads at once.
 const pollAtOnce = 200
 
+// whatIsDue does what is due about payments, refunds or notices, part by part, until
+// nothing is left or something fails: what remains is due at the next run.
+func whatIsDue(ctx context.Context, part func() (int, error)) (done int, err error) {
+	for {
+		n, err := part()
+		done += n
+		if err != nil || n < pollAtOnce || ctx.Err() != nil {
+			return done, err
+		}
+	}
+}
+
 func (s *Server) pollPayments(ctx context.Context, _ time.Time) (int, error) {
-	return s.payments().Poll(ctx, s.now(), pollAtOnce)
+	return whatIsDue(ctx, func() (int, error) { return s.payments().Poll(ctx, s.now(), pollAtOnce) })
 }
 
 // mayActFor refuses an app that is not of the hospital (M07).

@@ -22,14 +22,14 @@ type refundService struct{ s *Server }
 func (s *Server) refunds() *pay.Refunds { return &pay.Refunds{House: s.house} }
 
 func (s *Server) pollRefunds(ctx context.Context, _ time.Time) (int, error) {
-	return s.refunds().Poll(ctx, s.now(), pollAtOnce)
+	return whatIsDue(ctx, func() (int, error) { return s.refunds().Poll(ctx, s.now(), pollAtOnce) })
 }
 
 // writeBack tells the HIS of hospitals what they are to know, where the platform
 // calls them.
 func (s *Server) writeBack(ctx context.Context, _ time.Time) (int, error) {
-	paid, err := s.payments().WriteBack(ctx, s.now(), pollAtOnce)
-	back, failed := s.refunds().WriteBack(ctx, s.now(), pollAtOnce)
+	paid, err := whatIsDue(ctx, func() (int, error) { return s.payments().WriteBack(ctx, s.now(), pollAtOnce) })
+	back, failed := whatIsDue(ctx, func() (int, error) { return s.refunds().WriteBack(ctx, s.now(), pollAtOnce) })
 	return paid + back, errors.Join(err, failed)
 }
 
