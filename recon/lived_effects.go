@@ -2,6 +2,7 @@ package recon
 
 import (
 	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/clearing/pay"
 	"github.com/clearward/clearward/ledger"
 )
 
@@ -78,7 +79,9 @@ func (leg *Leg) becameDebt() Effects {
 // accepted to our knowledge. Where its bill has it, it has: J19a, J20, J19b.
 func (leg *Leg) owedEffects(proved ledger.Money) (Effects, ledger.Money) {
 	e, b, p := leg.becameDebt(), leg.bill, leg.platform
-	abnormal := b != nil && b.Status == channels.Abnormal
+	// A refund that the channel closed stands in its bill like one that it holds; that
+	// the money is back it has said itself.
+	abnormal := b != nil && b.Status == channels.Abnormal && p.Lived.Stage != string(pay.RefundClosed)
 	if !leg.atChannel() && !abnormal {
 		return e, proved
 	}

@@ -190,12 +190,12 @@ func sameRow(a, b *Line) bool {
 func (o *order) joinHIS() {
 	pays := map[channels.Kind]ledger.Money{}
 	refunds := map[string]ledger.Money{}
-	loose := false
-	for _, l := range o.his {
+	loose, numbers := false, o.refundNumbers()
+	for i, l := range o.his {
 		pays[l.Kind] += l.Amount
 		if l.Kind == channels.Refund {
-			refunds[l.RefundNo] += l.Amount
-			loose = loose || l.RefundNo == ""
+			refunds[numbers[i]] += l.Amount
+			loose = loose || numbers[i] == ""
 		}
 	}
 	if len(o.his) == 0 {
@@ -209,15 +209,15 @@ func (o *order) joinHIS() {
 		return
 	}
 	voided := o.voids(pay, refunds[""])
-	for _, l := range o.his {
+	for i, l := range o.his {
 		k := legKey{kind: l.Kind}
 		if l.Kind == channels.Refund {
-			k.refund = l.RefundNo
-			if l.RefundNo == "" {
+			k.refund = numbers[i]
+			if numbers[i] == "" {
 				k.extra = "his " + l.BillNo
 			}
 		}
-		if voided && l.Kind == channels.Refund && l.RefundNo == "" {
+		if voided && l.Kind == channels.Refund && numbers[i] == "" {
 			o.leg(legKey{kind: channels.Pay}, l).add(l)
 			continue
 		}
@@ -229,6 +229,33 @@ func (o *order) joinHIS() {
 	if voided {
 		o.index[legKey{kind: channels.Pay}].unsay(refunds[""])
 	}
+}
+
+// refundNumbers are the refunds that the rows of HIS are about: the number that a row
+// carries, else that of a lived refund which the channel closed before HIS could be
+// told of it, where it alone has the amount and no row. Such a refund stays open, and
+// must keep its own row on the days after.
+func (o *order) refundNumbers() []string {
+	numbers, told := make([]string, len(o.his)), map[string]bool{}
+	for i, l := range o.his {
+		numbers[i] = l.RefundNo
+		told[l.RefundNo] = true
+	}
+	for i, l := range o.his {
+		if l.Kind != channels.Refund || l.RefundNo != "" {
+			continue
+		}
+		var fits []*Leg
+		for _, leg := range o.legs {
+			if p := leg.platform; p != nil && p.owes() && p.Amount == l.Amount && !told[leg.RefundNo] {
+				fits = append(fits, leg)
+			}
+		}
+		if len(fits) == 1 {
+			numbers[i], told[fits[0].RefundNo] = fits[0].RefundNo, true
+		}
+	}
+	return numbers
 }
 
 // voids says whether HIS took its own charge back: a refund row that names the

@@ -26,6 +26,9 @@ func (l *life) own() books {
 	for _, v := range l.done {
 		b["PAY "+v.order] = v.fen
 		for i, no := range v.refunds {
+			if v.fault != nil && v.fault.kind.code == "F6" {
+				continue // the channel closed it: nobody has given anything back
+			}
 			b["REFUND "+v.order+" "+no] = v.backs[i]
 		}
 	}
