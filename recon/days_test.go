@@ -118,7 +118,11 @@ func (w *fileOf) bill(kind, order, refund, status, at string, fen, fee int64) {
 		w.rows = append(w.rows, head+fmt.Sprintf("`SUCCESS,`OTHERS,`CNY,`%[1]s,`0.00,`0,`0,`0.00,`0.00,`,`,`药费,`,`%[2]s000,`0.60%%,`%[1]s,`0.00,`", yuanText(fen), yuanText(fee)))
 		return
 	}
-	w.rows = append(w.rows, head+fmt.Sprintf("`REFUND,`OTHERS,`CNY,`0.00,`0.00,`50%s,`%s,`%[3]s,`0.00,`ORIGINAL,`%[4]s,`药费,`,`-%[5]s000,`0.60%%,`0.00,`%[3]s,`", refund, refund, yuanText(fen), status, yuanText(fee)))
+	state := "REFUND"
+	if kind == "REVERSE" {
+		state, refund = "REVOKED", order
+	}
+	w.rows = append(w.rows, head+fmt.Sprintf("`"+state+",`OTHERS,`CNY,`0.00,`0.00,`50%s,`%s,`%[3]s,`0.00,`ORIGINAL,`%[4]s,`药费,`,`-%[5]s000,`0.60%%,`0.00,`%[3]s,`", refund, refund, yuanText(fen), status, yuanText(fee)))
 }
 
 func (w *fileOf) text(side string) string {

@@ -119,9 +119,11 @@ func (g scripted) Plan(channels.Way) channels.Plan { return channels.PlanWeChatC
 var (
 	silent  = channels.PayAnswer{Outcome: channels.OutcomeUnknown, Reason: channels.Reason{Kind: channels.ReasonNetwork}}
 	refused = channels.PayAnswer{Outcome: channels.OutcomeFailed, Reason: channels.Reason{Code: "NOTENOUGH"}}
-	noWord  = channels.RefundAnswer{Outcome: channels.OutcomeUnknown, Reason: channels.Reason{Kind: channels.ReasonNetwork}}
-	working = channels.RefundAnswer{Outcome: channels.OutcomePending}
-	closed  = channels.RefundAnswer{Outcome: channels.OutcomeFailed, Reason: channels.Reason{Code: "CLOSED"}}
+	// Paid at 12:00, given back by a reversal.
+	reversed = channels.PayAnswer{Outcome: channels.OutcomeFailed, Reversed: true, Refunded: true, SuccessAt: sampleDay.Start().Add(12 * time.Hour)}
+	noWord   = channels.RefundAnswer{Outcome: channels.OutcomeUnknown, Reason: channels.Reason{Kind: channels.ReasonNetwork}}
+	working  = channels.RefundAnswer{Outcome: channels.OutcomePending}
+	closed   = channels.RefundAnswer{Outcome: channels.OutcomeFailed, Reason: channels.Reason{Code: "CLOSED"}}
 )
 
 // paid is a code payment, with what the channel answers first.

@@ -157,6 +157,10 @@ var lives = []life{
 		h.asksRefund(r, closed)
 		return []string{his(p.OrderNo, 5000), bill(p.OrderNo), hisBack(p.OrderNo, r.RefundNo)}
 	}, "F6 ORDER REFUND 5000", "0", map[string]ledger.Money{wx1122: 5000, wx2206: -30, subsidy: 30, wx2205: -5000}},
+	{"paid, and then reversed at the channel", func(h *livedHouse) []string {
+		p := h.asks(h.paid(5000, silent), reversed)
+		return []string{bill(p.OrderNo), "channel REVERSE " + p.OrderNo + " 5000 12:00:40"}
+	}, "NET_ZERO ORDER 0", "0", nil},
 	{"paid and given back, and HIS's details have neither", func(h *livedHouse) []string {
 		p := h.paid(5000)
 		h.acks(p, 5000)
@@ -394,4 +398,28 @@ func TestARefundOutOfReleasedMoney(t *testing.T) {
 	h.expectBalances(map[string]ledger.Money{wx1122: 2000, wx2206: -12, subsidy: 12, avail: -2000})
 	h.verify()
 	h.idle(sampleDay, nextDay)
+}
+
+// TestAReversalThatIsHeardAfterTheRun: the bill has the payment and its reversal, the
+// platform knows of neither. The run posts both; the channel's word, when it comes,
+// posts nothing more, and the day run again has nothing open.
+func TestAReversalThatIsHeardAfterTheRun(t *testing.T) {
+	t.Parallel()
+	h := newLivedHouse(t)
+	p := h.paid(5000, silent)
+	h.at(nextDay, 11, 30)
+	h.tell(sampleDay, "platform", "his", "channel", bill(p.OrderNo), "channel REVERSE "+p.OrderNo+" 5000 12:00:40")
+	h.run(sampleDay)
+	h.verify()
+	h.at(sampleDay, 13, 0)
+	before := h.trial()
+	h.asks(p, reversed)
+	sameState(t, "balances after the channel's word", trialOf(before), trialOf(h.trial()))
+	h.at(nextDay, 12, 30)
+	if got := codes(h.run(sampleDay)); got != "NET_ZERO "+p.OrderNo+" 0" {
+		t.Errorf("the day run again lists %q", got)
+	}
+	h.expectBalances(books(nil))
+	h.verify()
+	h.idle(sampleDay)
 }

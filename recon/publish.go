@@ -22,7 +22,7 @@ type publication struct {
 
 // publish proves the run and publishes it.
 func (h *hospitalRun) publish(ctx context.Context) error {
-	p := &publication{h: h, items: h.zeroes}
+	p := &publication{h: h}
 	for _, leg := range h.held {
 		h.count(leg)
 		if err := p.addLeg(leg); err != nil {
@@ -32,6 +32,7 @@ func (h *hospitalRun) publish(ctx context.Context) error {
 	for _, leg := range h.dups {
 		p.addDups(leg)
 	}
+	p.items = append(p.items, h.zeroes...)
 	if err := h.proof(); err != nil {
 		return err
 	}
