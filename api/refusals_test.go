@@ -217,3 +217,45 @@ func TestModeBForAPublicHospitalIsRefusedBySetup(t *testing.T) {
 		t.Errorf("stored: %v, %v", stored, err)
 	}
 }
+
+// M02: above the finance head's limit two people approve beside the one who asked.
+func TestARefundOverTheHeadsLimitTakesTwoCheckers(t *testing.T) {
+	w := newWorld(t)
+	ctx := t.Context()
+	large := w.ask("qr", "B1", 1_000_100)
+	large.Way, large.AuthCode = "QR", ""
+	made, err := w.pay.CreatePayment(ctx, large)
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := made.GetPayment().GetOrderNo()
+	answer, err := http.Post(w.sandbox.Addresses.Admin+"/pay", "application/json", strings.NewReader(`{"merchant":"1900000101","order":"`+order+`"}`))
+	if err != nil || answer.Body.Close() != nil {
+		t.Fatal(err)
+	}
+	w.await("it is paid", func() bool {
+		p, err := w.pay.GetPayment(ctx, &payv1.GetPaymentRequest{Hospital: "H1", OrderNo: order})
+		return err == nil && p.GetPayment().GetStatus() == "SUCCESS"
+	})
+	ask := w.back(order, 1_000_100)
+	waits, err := w.refund.CreateRefund(ctx, ask)
+	if err != nil || waits.GetRefund().GetNeedsCheckers() != 2 || !strings.Contains(waits.GetRefund().GetApproval(), "over the finance head's limit of 10000.00: two people approve it") {
+		t.Fatal(waits, err)
+	}
+	yes := &payv1.DecideRefundRequest{Hospital: "H1", RefundNo: waits.GetRefund().GetRefundNo(), Approve: true}
+	for range 2 { // one person twice is one person
+		first, err := w.head.DecideRefund(ctx, yes)
+		if err != nil || first.GetRefund().GetStatus() != "APPROVING" || first.GetRefund().GetFirstChecker() != "李主管" {
+			t.Fatal(first, err)
+		}
+	}
+	other := payv1connect.NewRefundServiceClient(http.DefaultClient, w.url, bearer(newKey(t, w.Server, "周院长", auth.FinanceHead)))
+	second, err := other.DecideRefund(ctx, yes)
+	if err != nil || second.GetRefund().GetStatus() != "SUCCESS" || second.GetRefund().GetChecker() != "周院长" || second.GetRefund().GetFirstChecker() != "李主管" {
+		t.Error(second, err)
+	}
+	acts, err := w.Acts(ctx, 20260916, 20260916, "李主管")
+	if err != nil || len(acts) != 1 || acts[0].Act != "refund.decided" {
+		t.Errorf("%v, %v", acts, err)
+	}
+}

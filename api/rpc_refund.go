@@ -45,7 +45,8 @@ func (s *Server) maySee(ctx context.Context, hospital string) error {
 func refundMessage(r *pay.Refund) *payv1.Refund {
 	out := &payv1.Refund{Hospital: r.Hospital, RefundNo: r.RefundNo, OrderNo: r.OrderNo, Channel: r.Channel, MerchantNo: r.MerchantNo, BillNo: r.BillNo,
 		AmountFen: int64(r.Amount), Status: string(r.Status), Cause: string(r.Cause), Maker: r.Maker, Checker: r.Checker, Approval: r.Approval,
-		NextNo: r.NextNo, ChannelRefundNo: r.ChannelRefundNo, Abnormal: r.Abnormal, Reason: r.Reason.Text, ChannelCode: r.Reason.Code, Tell: r.Advise().ZH}
+		NextNo: r.NextNo, ChannelRefundNo: r.ChannelRefundNo, Abnormal: r.Abnormal, Reason: r.Reason.Text, ChannelCode: r.Reason.Code, Tell: r.Advise().ZH,
+		NeedsCheckers: int32(r.Needs), FirstChecker: r.First}
 	if !r.SuccessAt.IsZero() {
 		out.SuccessAt = timestamppb.New(r.SuccessAt)
 	}

@@ -44,6 +44,8 @@ type Refund struct {
 	Cause                        channels.Cause
 	Maker, Checker               string
 	Approval                     string // the condition that asks for a second person
+	Needs                        int16  // checkers: 2 above the finance head's limit
+	First                        string // who has approved where another is asked
 	CaseID, DebtNo, NextNo       string
 	SettlementNo                 string
 	Owed                         ledger.Money
@@ -88,7 +90,7 @@ const refundColumns = `r.hospital, r.kind, r.refund_no, r.order_no, COALESCE(r.p
 	r.channel_refund_no, r.bill_no, r.biz_type, r.terminal, r.patient_ref, r.amount_fen, r.settle_fen, r.fee_fen, r.total_fen, r.status,
 	r.occurred_at, r.channel_success_at, r.created_at, r.fund_day, r.cause, r.maker, r.checker, r.approval, r.case_id, r.debt_no, r.next_no,
 	r.settlement_no, r.owed_fen, r.owed_day, r.debit, r.posted, r.held, r.abnormal, r.in_flight, r.reason_kind, r.reason_code, r.reason_text,
-	r.act, r.next_at, r.his_next_at, r.tries, r.his_tries, r.his, r.version`
+	r.act, r.next_at, r.his_next_at, r.tries, r.his_tries, r.his, r.version, r.needs, r.first_checker`
 
 func scanRefund(row pgx.CollectableRow) (*Refund, error) {
 	var r Refund
@@ -97,7 +99,7 @@ func scanRefund(row pgx.CollectableRow) (*Refund, error) {
 		&r.ChannelRefundNo, &r.BillNo, &r.BizType, &r.Terminal, &r.Patient, &r.Amount, &r.Settle, &r.Fee, &r.Total, &r.Status,
 		&r.AcceptedAt, &success, &created, &r.Day, &r.Cause, &r.Maker, &r.Checker, &r.Approval, &r.CaseID, &r.DebtNo, &r.NextNo,
 		&r.SettlementNo, &r.Owed, &r.OwedDay, &r.Debit, &r.Posted, &r.Held, &r.Abnormal, &r.InFlight, &r.Reason.Kind, &r.Reason.Code, &r.Reason.Text,
-		&r.Act, &next, &hisNext, &r.Tries, &r.HISTries, &r.HIS, &r.Version)
+		&r.Act, &next, &hisNext, &r.Tries, &r.HISTries, &r.HIS, &r.Version, &r.Needs, &r.First)
 	r.SuccessAt, r.CreatedAt, r.NextAt, r.HISNextAt, r.was = value(success), value(created), value(next), value(hisNext), r.Version
 	return &r, err
 }
@@ -144,7 +146,8 @@ type refundRows struct {
 	accepted, created                                                                                                      []time.Time
 	success, next, hisNext                                                                                                 []*time.Time
 	days, made, owedDays, tries, hisTries, versions, was                                                                   []int32
-	queues                                                                                                                 []int16
+	queues, needs                                                                                                          []int16
+	firsts                                                                                                                 []string
 	posted, abnormal, inFlight                                                                                             []bool
 }
 
@@ -172,6 +175,7 @@ func (t *refundRows) add(r *Refund) {
 	t.days, t.owedDays, t.tries = append(t.days, int32(r.Day)), append(t.owedDays, int32(r.OwedDay)), append(t.tries, r.Tries)
 	t.hisTries, t.versions, t.was = append(t.hisTries, r.HISTries), append(t.versions, r.Version), append(t.was, r.was)
 	t.queues, t.posted = append(t.queues, queueOf(r.RefundNo)), append(t.posted, r.Posted)
+	t.needs, t.firsts = append(t.needs, max(r.Needs, 1)), append(t.firsts, r.First)
 	t.abnormal, t.inFlight = append(t.abnormal, r.Abnormal), append(t.inFlight, r.InFlight)
 }
 
@@ -182,20 +186,20 @@ func (t *refundRows) insert(b *ledger.Batch) {
 	b.ExecRows(int64(len(t.numbers)), `
 		INSERT INTO refunds (hospital, kind, refund_no, order_no, payment_no, app, channel, merchant_no, trade_no, bill_no, biz_type, terminal,
 			patient_ref, amount_fen, settle_fen, fee_fen, total_fen, occurred_at, channel_success_at, created_at, status, fund_day, digest, cause,
-			maker, approval, case_id, debt_no, settlement_no, owed_fen, owed_day, debit, posted, in_flight, act, next_at, queue, made_day)
+			maker, approval, case_id, debt_no, settlement_no, owed_fen, owed_day, debit, posted, in_flight, act, next_at, queue, made_day, needs)
 		SELECT hospital, kind, refund_no, order_no, payment_no, app, channel, merchant_no, trade_no, bill_no, biz_type, terminal,
 			patient_ref, amount_fen, settle_fen, fee_fen, total_fen, occurred_at, channel_success_at, created_at, status, fund_day, digest, cause,
-			maker, approval, case_id, debt_no, settlement_no, owed_fen, owed_day, debit, posted, in_flight, act, next_at, queue, made_day
+			maker, approval, case_id, debt_no, settlement_no, owed_fen, owed_day, debit, posted, in_flight, act, next_at, queue, made_day, needs
 		FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::text[],
 			$11::text[], $12::text[], $13::text[], $14::int8[], $15::int8[], $16::int8[], $17::int8[], $18::timestamptz[], $19::timestamptz[],
 			$20::timestamptz[], $21::text[], $22::int4[], $23::int8[], $24::text[], $25::text[], $26::text[], $27::text[], $28::text[],
-			$29::text[], $30::int8[], $31::int4[], $32::text[], $33::bool[], $34::bool[], $35::text[], $36::timestamptz[], $37::int2[], $38::int4[])
+			$29::text[], $30::int8[], $31::int4[], $32::text[], $33::bool[], $34::bool[], $35::text[], $36::timestamptz[], $37::int2[], $38::int4[], $39::int2[])
 		AS given(hospital, kind, refund_no, order_no, payment_no, app, channel, merchant_no, trade_no, bill_no, biz_type, terminal,
 			patient_ref, amount_fen, settle_fen, fee_fen, total_fen, occurred_at, channel_success_at, created_at, status, fund_day, digest, cause,
-			maker, approval, case_id, debt_no, settlement_no, owed_fen, owed_day, debit, posted, in_flight, act, next_at, queue, made_day)`,
+			maker, approval, case_id, debt_no, settlement_no, owed_fen, owed_day, debit, posted, in_flight, act, next_at, queue, made_day, needs)`,
 		t.hospitals, t.kinds, t.numbers, t.orders, t.payments, t.apps, t.channels, t.merchants, t.trades, t.bills, t.bizTypes, t.terminals,
 		t.patients, t.amounts, t.settles, t.fees, t.totals, t.accepted, t.success, t.created, t.statuses, t.days, t.digests, t.causes,
-		t.makers, t.approvals, t.cases, t.debts, t.settlements, t.owed, t.owedDays, t.debits, t.posted, t.inFlight, t.acts, t.next, t.queues, t.made)
+		t.makers, t.approvals, t.cases, t.debts, t.settlements, t.owed, t.owedDays, t.debits, t.posted, t.inFlight, t.acts, t.next, t.queues, t.made, t.needs)
 }
 
 func (t *refundRows) update(b *ledger.Batch) {
@@ -205,20 +209,20 @@ func (t *refundRows) update(b *ledger.Batch) {
 	b.ExecRows(int64(len(t.numbers)), `
 		UPDATE refunds AS r
 		SET channel_refund_no = g.channel_no, settle_fen = g.settle, fee_fen = g.fee, occurred_at = g.accepted, channel_success_at = g.success,
-			status = g.status, fund_day = g.day, digest = g.digest, checker = g.checker, next_no = g.next_no, owed_fen = g.owed,
+			status = g.status, fund_day = g.day, digest = g.digest, checker = g.checker, first_checker = g.first_checker, next_no = g.next_no, owed_fen = g.owed,
 			owed_day = g.owed_day, debit = g.debit, posted = g.posted, abnormal = g.abnormal, in_flight = g.in_flight, reason_kind = g.kind,
 			reason_code = g.code, reason_text = g.text, act = g.act, next_at = g.next_at, his_next_at = g.his_next, tries = g.tries,
 			his_tries = g.his_tries, his = g.his, version = g.version
 		FROM unnest($1::text[], $2::text[], $3::text[], $4::int8[], $5::int8[], $6::timestamptz[], $7::timestamptz[], $8::text[], $9::int4[],
 			$10::int8[], $11::text[], $12::text[], $13::int8[], $14::int4[], $15::text[], $16::bool[], $17::bool[], $18::bool[], $19::text[],
 			$20::text[], $21::text[], $22::text[], $23::timestamptz[], $24::timestamptz[], $25::int4[], $26::int4[], $27::text[], $28::int4[],
-			$29::int4[])
+			$29::int4[], $30::text[])
 			AS g(hospital, refund_no, channel_no, settle, fee, accepted, success, status, day, digest, checker, next_no, owed, owed_day, debit,
-				posted, abnormal, in_flight, kind, code, text, act, next_at, his_next, tries, his_tries, his, version, was)
+				posted, abnormal, in_flight, kind, code, text, act, next_at, his_next, tries, his_tries, his, version, was, first_checker)
 		WHERE r.hospital = g.hospital AND r.kind = 'REFUND' AND r.refund_no = g.refund_no AND r.version = g.was`,
 		t.hospitals, t.numbers, t.channelNos, t.settles, t.fees, t.accepted, t.success, t.statuses, t.days, t.digests, t.checkers, t.nexts,
 		t.owed, t.owedDays, t.debits, t.posted, t.abnormal, t.inFlight, t.reasonKinds, t.codes, t.texts, t.acts, t.next, t.hisNext, t.tries,
-		t.hisTries, t.his, t.versions, t.was)
+		t.hisTries, t.his, t.versions, t.was, t.firsts)
 }
 
 func writeRefunds(b *ledger.Batch, all map[key]*Refund) {

@@ -165,6 +165,10 @@ func (c *refundAsk) place(p *Payment, r *Refund) {
 	r.PaymentNo, r.Channel, r.MerchantNo, r.TradeNo, r.BillNo = p.OrderNo, p.Channel, p.MerchantNo, p.TradeNo, p.BillNo
 	r.BizType, r.Terminal, r.Patient, r.Total = p.BizType, p.Terminal, p.Patient, p.Amount
 	r.Approval = c.approval(p, r)
+	if r.Needs = 1; r.Approval != "" && c.policy.From != 0 && r.Amount > c.policy.HeadLimit {
+		r.Approval += "; it is over the finance head's limit of " + c.policy.HeadLimit.String() + ": two people approve it"
+		r.Needs = 2
+	}
 	switch {
 	case r.Approval != "":
 		r.Status, r.Act, r.NextAt = RefundApproving, channels.ActPerson, time.Time{}

@@ -135,8 +135,17 @@ func (w *refundWork) decide() (ledger.EntryID, error) {
 	case d.checker == "" || strings.EqualFold(d.checker, r.Maker):
 		return ledger.EntryID{}, ErrTwoPeople.Because("checker", "%s asked for refund %s and cannot decide it", d.checker, r.RefundNo)
 	}
+	if strings.EqualFold(d.checker, r.First) && d.approve {
+		return ledger.EntryID{}, ErrTwoPeople.Because("checker", "%s has approved refund %s: it needs another person too", d.checker, r.RefundNo)
+	}
 	r.change()
-	r.Checker = d.checker
+	if d.approve && r.Needs == 2 && r.First == "" {
+		r.First = d.checker
+		return ledger.EntryID{}, w.keepDecision()
+	}
+	if r.Checker = d.checker; strings.EqualFold(r.Checker, r.First) {
+		r.First = "" // who had approved takes it back
+	}
 	var entry ledger.EntryID
 	switch {
 	case !d.approve:

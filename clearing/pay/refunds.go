@@ -143,6 +143,9 @@ func (s *Refunds) Decide(ctx context.Context, hospital, refundNo, checker string
 	if r.Status != RefundApproving && r.Checker == checker && approve == (r.Reason.Code != rejected) {
 		return r, nil // said before
 	}
+	if r.Status == RefundApproving && approve && r.First != "" && r.First == checker {
+		return r, nil
+	}
 	if r, err = s.event(ctx, r, &refundEvent{decision: &decision{checker, approve, reason}}); err != nil {
 		return r, err
 	}

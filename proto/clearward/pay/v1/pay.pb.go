@@ -1221,7 +1221,11 @@ type Refund struct {
 	Reason      string `protobuf:"bytes,17,opt,name=reason,proto3" json:"reason,omitempty"`
 	ChannelCode string `protobuf:"bytes,18,opt,name=channel_code,json=channelCode,proto3" json:"channel_code,omitempty"`
 	// For the cashier, in Chinese: what to tell the patient.
-	Tell          string `protobuf:"bytes,19,opt,name=tell,proto3" json:"tell,omitempty"`
+	Tell string `protobuf:"bytes,19,opt,name=tell,proto3" json:"tell,omitempty"`
+	// How many people must approve: 2 above the finance head's limit.
+	NeedsCheckers int32 `protobuf:"varint,20,opt,name=needs_checkers,json=needsCheckers,proto3" json:"needs_checkers,omitempty"`
+	// Who has approved where another is asked.
+	FirstChecker  string `protobuf:"bytes,21,opt,name=first_checker,json=firstChecker,proto3" json:"first_checker,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1385,6 +1389,20 @@ func (x *Refund) GetChannelCode() string {
 func (x *Refund) GetTell() string {
 	if x != nil {
 		return x.Tell
+	}
+	return ""
+}
+
+func (x *Refund) GetNeedsCheckers() int32 {
+	if x != nil {
+		return x.NeedsCheckers
+	}
+	return 0
+}
+
+func (x *Refund) GetFirstChecker() string {
+	if x != nil {
+		return x.FirstChecker
 	}
 	return ""
 }
@@ -2634,7 +2652,7 @@ const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
 	"\trefund_no\x18\x02 \x01(\tR\brefundNo\"K\n" +
 	"\x17WriteBackRefundResponse\x120\n" +
-	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"\xb4\x04\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"\x80\x05\n" +
 	"\x06Refund\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
 	"\trefund_no\x18\x02 \x01(\tR\brefundNo\x12\x19\n" +
@@ -2658,7 +2676,9 @@ const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"\babnormal\x18\x10 \x01(\bR\babnormal\x12\x16\n" +
 	"\x06reason\x18\x11 \x01(\tR\x06reason\x12!\n" +
 	"\fchannel_code\x18\x12 \x01(\tR\vchannelCode\x12\x12\n" +
-	"\x04tell\x18\x13 \x01(\tR\x04tell\"N\n" +
+	"\x04tell\x18\x13 \x01(\tR\x04tell\x12%\n" +
+	"\x0eneeds_checkers\x18\x14 \x01(\x05R\rneedsCheckers\x12#\n" +
+	"\rfirst_checker\x18\x15 \x01(\tR\ffirstChecker\"N\n" +
 	"\x05Limit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
