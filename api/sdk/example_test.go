@@ -75,7 +75,7 @@ func beside(do func(ctx context.Context, url, key string) error) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // what stays is in the folder for temporary files
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	var failed error
