@@ -122,7 +122,8 @@ func (b *setupBank) planLink(c *checker, w *Wiring) {
 }
 
 // wiring stores apps and connections. Addresses and settings may change from file
-// to file; a policy whose day has been named does not.
+// to file; a policy whose day has been named and the environment of a merchant
+// number do not (scenario 37).
 func (s *storing) wiring(ctx context.Context) error {
 	now, err := LoadWiring(ctx, s.tx)
 	if err != nil {
@@ -142,6 +143,10 @@ func (s *storing) wiring(ctx context.Context) error {
 			p.Hospital, p.From, p.CashierLimit, p.HeadLimit, p.Order)
 	}
 	for _, g := range want.Gateways {
+		was := slices.IndexFunc(now.Gateways, func(is Gateway) bool { return is.Channel == g.Channel && is.MerchantNo == g.MerchantNo })
+		if was >= 0 { // books that hold real money take none of a sandbox
+			keep(s, "merchant number "+g.MerchantNo+".gateway.environment", now.Gateways[was].Environment, g.Environment)
+		}
 		if !slices.Contains(now.Gateways, g) {
 			s.batch.Queue(`
 				INSERT INTO gateways (channel, merchant_no, api, environment, settings) VALUES ($1, $2, $3, $4, $5)

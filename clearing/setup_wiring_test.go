@@ -70,12 +70,13 @@ func TestSetupRefusesSecretsAndPoliciesThatChange(t *testing.T) {
 	d := openTest(t)
 	mustSetup(t, d, wired(t))
 	for says, change := range map[string][2]string{
-		"gateway.settings.private_key: must be a reference": {"file:/k", "-----BEGIN"},
-		"his.secret: must be a reference":                   {"env:HIS", "hunter2"},
-		"is not an http or https address":                   {"http://127.0.0.1:9/n", "ftp://x"},
-		"the limits must rise":                              {"head_limit_fen: 200", "head_limit_fen: 50"},
-		"refund_policy from 2026-01-01: is":                 {"cashier_limit_fen: 100", "cashier_limit_fen: 101"},
-		`"H7" is not a hospital`:                            {"hospitals: [H1]", "hospitals: [H7]"},
+		"gateway.settings.private_key: must be a reference":   {"file:/k", "-----BEGIN"},
+		"his.secret: must be a reference":                     {"env:HIS", "hunter2"},
+		"is not an http or https address":                     {"http://127.0.0.1:9/n", "ftp://x"},
+		"the limits must rise":                                {"head_limit_fen: 200", "head_limit_fen: 50"},
+		"refund_policy from 2026-01-01: is":                   {"cashier_limit_fen: 100", "cashier_limit_fen: 101"},
+		`"H7" is not a hospital`:                              {"hospitals: [H1]", "hospitals: [H7]"},
+		"gateway.environment: is SANDBOX and does not change": {"environment: SANDBOX", "environment: PRODUCTION"}, // scenario 37
 	} {
 		_, err := Setup(t.Context(), d, strings.NewReader(strings.Replace(wired(t), change[0], change[1], 1)))
 		if err == nil || !strings.Contains(err.Error(), says) {
