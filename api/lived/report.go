@@ -27,6 +27,19 @@ var texts = map[string]map[string]string{
 		"done": "Everything agrees, in %.1f seconds; peak memory of the server %d MiB.", "wrong": "%d things are not as they must be:", "killed": "The server was killed -9 %d times meanwhile."},
 }
 
+// fateWords are what becomes of visits, in Chinese.
+var fateWords = map[fate]string{paid: "一次支付成功", refused: "渠道拒绝，换码后成功", password: "输入密码后成功", neverPaid: "未输入密码：撤销",
+	unknownPaid: "无应答，实已付款", unknownNot: "无应答，未付款：撤销", twice: "同一幂等键请求两次", second: "同一账单再次支付被拒", walkedOff: "二维码无人支付：应用关单",
+	lostNotice: "渠道通知丢失", twiceNotice: "渠道通知重复", forged: "先到一条伪造通知", foreign: "先到一条他人商户的通知"}
+
+// words is what became of a visit, as people read it.
+func (f fate) words(lang string) string {
+	if text := fateWords[f]; lang == "zh" && text != "" {
+		return text
+	}
+	return string(f)
+}
+
 func words(lang string) map[string]string {
 	if t, ok := texts[lang]; ok {
 		return t
@@ -52,7 +65,7 @@ func (l *life) report(ctx context.Context) error {
 	}
 	l.say("fates")
 	for _, f := range slices.Sorted(maps.Keys(l.fates)) {
-		fmt.Fprintf(l.o.Out, "  %8d  %s\n", l.fates[f], f)
+		fmt.Fprintf(l.o.Out, "  %8d  %s\n", l.fates[f], f.words(l.o.Lang))
 	}
 	fmt.Fprintln(l.o.Out)
 	if err := l.within(ctx, "auditor", func(s *api.Server) error { return l.books(ctx, s) }); err != nil {
