@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/clearward/clearward/ledger"
 	reconv1 "github.com/clearward/clearward/proto/clearward/recon/v1"
 )
 
@@ -143,15 +142,7 @@ func (l *life) agree(ctx context.Context) error {
 	own := l.own()
 	l.differ("the client was told", own, "the platform's file", platform)
 	l.differ("the platform's file", platform, "the channels' books", channels)
-	l.agreed = platform.sum()
 	return nil
-}
-
-func (b books) sum() (fen ledger.Money) {
-	for _, one := range b {
-		fen += ledger.Money(one)
-	}
-	return fen
 }
 
 // differ names what stands on one side alone, or with another amount.

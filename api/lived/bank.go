@@ -54,11 +54,16 @@ func (l *life) planReturn(ctx context.Context) error {
 	if err := l.ask(ctx, "/bank/entries", url.Values{"account": {h.account}, "day": {lifeDay.Add(4).String()}}, &lines); err != nil {
 		return err
 	}
+	came := false
 	for _, line := range lines {
 		if line.Why != "" {
+			came = true
 			l.faults = append(l.faults, &fault{kind: &kind{code: "PAYOUT_RETURNED", name: "the bank sends a payout back"},
 				found: []sandbox.Case{{Code: "PAYOUT_RETURNED", Hospital: h.code, BankRef: line.Ref, AmountFen: line.Fen}}})
 		}
+	}
+	if !came {
+		l.wrong("the bank never sent the payout to %s back", h.code)
 	}
 	return nil
 }

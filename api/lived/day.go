@@ -46,10 +46,24 @@ func (l *life) draw(ctx context.Context) (int, error) {
 	return l.o.Payments, l.payees(ctx)
 }
 
-// day lives the day: the clock jumps, patients pay, others are paid back.
-func (l *life) day(ctx context.Context) (int, error) {
-	lived, show := 0, l.o.Meter.Of(words(l.o.Lang)["paying"])
+// day lives the day, and kills the server meanwhile where that is asked for.
+func (l *life) day(ctx context.Context) (lived int, err error) {
 	killing := l.startKilling(ctx)
+	lived, err = l.hours(ctx)
+	if err = errors.Join(err, killing()); err == nil {
+		err = l.untilFinal(ctx)
+	}
+	for _, do := range l.evenings {
+		if err == nil {
+			err = do(ctx)
+		}
+	}
+	return lived, err
+}
+
+// hours are those in which patients pay and others are paid back: the clock jumps.
+func (l *life) hours(ctx context.Context) (int, error) {
+	lived, show := 0, l.o.Meter.Of(words(l.o.Lang)["paying"])
 	for step := range steps + 1 {
 		if err := l.jump(ctx, moment(step)); err != nil {
 			return lived, err
@@ -74,14 +88,6 @@ func (l *life) day(ctx context.Context) (int, error) {
 			return lived, err
 		}
 		l.byStep[step], l.backs[step] = nil, nil
-	}
-	if err := errors.Join(killing(), l.untilFinal(ctx)); err != nil {
-		return lived, err
-	}
-	for _, do := range l.evenings {
-		if err := do(ctx); err != nil {
-			return lived, err
-		}
 	}
 	return lived, nil
 }
@@ -238,7 +244,7 @@ func (l *life) lookAgain(ctx context.Context) error {
 			}
 			return l.succeeded(ctx, v, answer.GetPayment())
 		case "FAILED", "CLOSED", "REVERSED":
-			if l.killed.Load() > 0 && v.fault == nil { // the server may have died before it asked the channel
+			if l.o.Kills > 0 && v.fault == nil { // the server may have died before it asked the channel
 				v.try, v.fate = v.try+1, paid
 				return l.attempt(ctx, v)
 			}

@@ -78,7 +78,7 @@ const opens = 6*3600 + 1800
 // steps are how many times the clock jumps while patients pay.
 const steps = 66
 
-// moment is the time of a step: ten minutes apart through the day, but the last,
+// moment is the time of a step: a quarter of an hour apart through the day, but the last,
 // which is five minutes before midnight.
 func moment(step int) time.Time {
 	if step == steps {

@@ -35,8 +35,6 @@ type kind struct {
 	way  channels.Way // "": a code
 	app  bool         // only where the app calls HIS
 	plan func(f *fault)
-
-	unbilled bool // HIS knows no bill of it
 }
 
 // plant draws the faults of a day: each kind once, and again for every 5,000

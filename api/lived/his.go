@@ -34,9 +34,7 @@ func (l *life) bills(ctx context.Context, list []*visit) error {
 		n := min(len(list), atOnce)
 		var open []map[string]any
 		for _, v := range list[:n] {
-			if v.fault == nil || !v.fault.kind.unbilled {
-				open = append(open, map[string]any{"hospital": v.hospital.code, "bill_no": v.bill(), "fen": v.fen, "biz_type": v.biz, "patient": v.patient(), "operator": "C01"})
-			}
+			open = append(open, map[string]any{"hospital": v.hospital.code, "bill_no": v.bill(), "fen": v.fen, "biz_type": v.biz, "patient": v.patient(), "operator": "C01"})
 		}
 		if err := l.admin(ctx, "/his/bills", map[string]any{"bills": open}, nil); err != nil {
 			return err

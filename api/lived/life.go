@@ -17,7 +17,6 @@ import (
 
 	"github.com/clearward/clearward/api/sdk"
 	"github.com/clearward/clearward/channels"
-	"github.com/clearward/clearward/ledger"
 	jobsv1 "github.com/clearward/clearward/proto/clearward/jobs/v1"
 	"github.com/clearward/clearward/proto/clearward/jobs/v1/jobsv1connect"
 	"github.com/clearward/clearward/proto/clearward/ledger/v1/ledgerv1connect"
@@ -48,7 +47,6 @@ type life struct {
 	evenings []func(ctx context.Context) error
 	first    []*reconv1.Item // of the day, as it was published the next morning
 	payouts  []*payoutv1.Payout
-	agreed   ledger.Money // of payments and refunds, on which everybody agrees
 
 	killed atomic.Int32
 }
@@ -146,7 +144,7 @@ func (l *life) jump(ctx context.Context, to time.Time) error {
 func (l *life) quiet(ctx context.Context) error {
 	const patience, leased = 300, 61 * time.Second
 	for waited := 1; ; waited++ {
-		if waited%patience == 0 && l.killed.Load() > 0 {
+		if waited%patience == 0 && l.o.Kills > 0 {
 			if err := l.clock.Set(l.clock.Now().Add(leased)); err != nil {
 				return err
 			}

@@ -160,6 +160,11 @@ func (l *life) check(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	l.payouts = paid.GetPayouts()
+	for _, p := range l.payouts {
+		if want := map[bool]string{true: "RETURNED", false: "SUCCEEDED"}[p.GetKind() == "HOSPITAL"]; p.GetState() != want {
+			l.wrong("payout %s (%s of %s) is %s, not %s", p.GetNumber(), p.GetKind(), p.GetHospital(), p.GetState(), want)
+		}
+	}
 	verdict, err := l.calls.audit.Verify(ctx, &ledgerv1.VerifyRequest{})
 	for _, f := range verdict.GetFindings() {
 		l.wrong("the books: %s: %s", f.GetSubject(), f.GetDetail())
