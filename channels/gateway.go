@@ -166,12 +166,23 @@ type RefundAnswer struct {
 	Settle    ledger.Money // taken from the merchant; 0 where it was not said
 	SuccessAt time.Time
 	Abnormal  bool // OutcomePending: the channel holds the money, the payer's account is unusable
+	PaidTo    PaidTo
 	Closed    bool // OutcomeFailed after it was accepted: the money is back in the merchant's balance
 	Retry     bool // OutcomeUnknown, not accepted: send the same number again, after Reason is mended
 	Absent    bool // OutcomeUnknown, QueryRefund: the channel knows no such refund: send the same number again
 	Reason    Reason
 	Exchange  *Exchange
 }
+
+// PaidTo is whom a refund that succeeded was paid to, "" where the channel did not
+// say. An abnormal refund may end with the merchant: then the patient is still owed.
+type PaidTo string
+
+// Whom a refund is paid to.
+const (
+	PaidToPayer    PaidTo = "PAYER"    // the means that paid, or another card or wallet of the payer
+	PaidToMerchant PaidTo = "MERCHANT" // the merchant's own bank account
+)
 
 // NoticeKind tells what a notice is about.
 type NoticeKind string
@@ -250,4 +261,16 @@ type Gateway interface {
 	FetchBill(ctx context.Context, kind BillKind, day ledger.Day) (io.ReadCloser, error)
 	// Plan says when a payment without a final outcome is asked for again.
 	Plan(way Way) Plan
+}
+
+// AbnormalGateway is a Gateway whose channel takes an application for an abnormal
+// refund (WeChat Pay v3). V2 and Alipay have no such call: there it is done on the
+// channel's merchant platform.
+type AbnormalGateway interface {
+	Gateway
+	// ApplyAbnormalRefund has the money of an abnormal refund paid to the merchant's own
+	// bank account, under the refund's own numbers. OutcomePending says that the channel
+	// does so, OutcomeFailed that it refused and nothing has changed. It says nothing of
+	// the refund itself: that is what a query is for.
+	ApplyAbnormalRefund(ctx context.Context, r RefundRequest) RefundAnswer
 }

@@ -89,6 +89,13 @@ var (
 		"RESOURCE_NOT_EXISTS": {failed, channels.ReasonNotFound, 0},
 		"PARAM_ERROR":         {failed, channels.ReasonRequest, 0},
 	}
+	// What is left out says nothing: INVALID_REQUEST also says that the refund is no
+	// longer abnormal, for instance because an earlier application was taken.
+	abnormalCodes = map[string]verdict{
+		"PARAM_ERROR": {failed, channels.ReasonRequest, 0}, "RESOURCE_NOT_EXISTS": {failed, channels.ReasonNotFound, 0},
+		"NO_AUTH": {failed, channels.ReasonSetup, 0}, "SIGN_ERROR": {unknown, channels.ReasonSetup, 0},
+		"FREQUENCY_LIMITED": {failed, channels.ReasonTooOften, 0}, "RATELIMIT_EXCEEDED": {failed, channels.ReasonTooOften, 0},
+	}
 	refundQueryCodes = map[string]verdict{
 		"REFUNDNOTEXIST": {unknown, channels.ReasonNotFound, absent}, "RESOURCE_NOT_EXISTS": {unknown, channels.ReasonNotFound, absent},
 		"SYSTEMERROR": {unknown, channels.ReasonSystem, 0},
@@ -145,6 +152,18 @@ func tradeState(a *channels.PayAnswer, state, text string) {
 		r.Kind = channels.ReasonSystem
 		a.Outcome, a.Reason = unknown, r
 	}
+}
+
+// paidTo reads 退款入账账户, which begins with 商户 where the money went to the
+// merchant's basic or settlement account, and else names what the payer has.
+func paidTo(account string) channels.PaidTo {
+	switch {
+	case account == "":
+		return ""
+	case strings.HasPrefix(account, "商户"):
+		return channels.PaidToMerchant
+	}
+	return channels.PaidToPayer
 }
 
 // refundState is what a refund's status says (V2 and v3, spec/channels.md I.2).

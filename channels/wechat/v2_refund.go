@@ -61,6 +61,7 @@ func (v *V2) refunded(a *channels.RefundAnswer, m Message, suffix string) {
 	if settle, ok := fenOf(m["settlement_refund_fee"+suffix]); ok {
 		a.Settle = settle
 	}
+	a.PaidTo = paidTo(m["refund_recv_accout"+suffix]) // the channel's own spelling
 }
 
 // maxPage is how many refunds of one order an answer shows.

@@ -65,6 +65,7 @@ type refundRecord struct {
 	TransactionID string `json:"transaction_id"`
 	OutTradeNo    string `json:"out_trade_no"`
 	SuccessTime   string `json:"success_time"`
+	Received      string `json:"user_received_account"`
 	Status        string `json:"status"`
 	NoticeStatus  string `json:"refund_status"`
 	Amount        amount `json:"amount"`
@@ -85,6 +86,7 @@ func (v *V3) readRefund(a *channels.RefundAnswer, r *refundRecord) {
 		a.SuccessAt = at
 	}
 	refundState(a, r.Status+r.NoticeStatus)
+	a.PaidTo = paidTo(r.Received)
 }
 
 // Refund asks for a refund; PROCESSING says that it was accepted.
@@ -140,22 +142,30 @@ func (v *V3) QueryRefund(ctx context.Context, r channels.RefundRequest) channels
 	return v.refundCall(ctx, a, "v3/refund/query", http.MethodGet, target, nil, refundQueryCodes, QueryTimeout)
 }
 
-// ApplyAbnormalRefund has the money of an abnormal refund (the payer's account is
-// unusable) paid to the merchant's own bank account, from where it goes to the
-// patient by another route (J39). The channel's other form would need the patient's
-// name and card, which it is not told.
+// ApplyAbnormalRefund implements channels.AbnormalGateway. From the merchant's bank
+// account the money goes to the patient by another route (J39). The channel's other
+// form, to a card of the payer (USER_BANK_CARD), would need a name and a card number:
+// we tell no channel either of them.
 func (v *V3) ApplyAbnormalRefund(ctx context.Context, r channels.RefundRequest) channels.RefundAnswer {
-	a := channels.RefundAnswer{Outcome: unknown, OrderNo: r.OrderNo, RefundNo: r.RefundNo}
+	a := channels.RefundAnswer{Outcome: failed, OrderNo: r.OrderNo, RefundNo: r.RefundNo}
 	if r.RefundID == "" || r.RefundNo == "" {
 		a.Reason = broken("an abnormal refund is named by refund_id and out_refund_no")
 		return a
 	}
+	a.Outcome = unknown
 	body := struct {
 		SubMchID    string `json:"sub_mchid,omitempty"`
 		OutRefundNo string `json:"out_refund_no"`
 		Type        string `json:"type"`
 	}{v.cfg.SubMerchantNo, r.RefundNo, "MERCHANT_BANK_CARD"}
-	return v.refundCall(ctx, a, "v3/refund/apply-abnormal", http.MethodPost, "/v3/refund/domestic/refunds/"+url.PathEscape(r.RefundID)+"/apply-abnormal-refund", body, nil, RefundTimeout)
+	a = v.refundCall(ctx, a, "v3/refund/apply-abnormal", http.MethodPost, "/v3/refund/domestic/refunds/"+url.PathEscape(r.RefundID)+"/apply-abnormal-refund", body, abnormalCodes, RefundTimeout)
+	switch {
+	case a.Outcome == unknown && neverLeft(a.Reason):
+		a.Outcome = failed
+	case a.Outcome == channels.OutcomePending && a.Abnormal, a.Closed:
+		a.Outcome = unknown // the refund as it was: whether the application was taken a query tells
+	}
+	return a
 }
 
 // ParseNotice verifies and decrypts a notice of a payment or refund.

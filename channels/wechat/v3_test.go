@@ -135,6 +135,23 @@ func TestV3CallsAreSignedAndTheirAnswersRead(t *testing.T) {
 		if a := v.ApplyAbnormalRefund(ctx, abnormal); a.Outcome != channels.OutcomePending || a.Abnormal {
 			t.Errorf("%+v", a)
 		}
+		p.says(200, strings.Replace(refund3, "PROCESSING", "ABNORMAL", 1))
+		if a := v.ApplyAbnormalRefund(ctx, abnormal); a.Outcome != channels.OutcomeUnknown {
+			t.Errorf("a refund that is abnormal still: %+v", a)
+		}
+		for code, outcome := range map[string]channels.Outcome{"PARAM_ERROR": channels.OutcomeFailed, "NO_AUTH": channels.OutcomeFailed,
+			"INVALID_REQUEST": channels.OutcomeUnknown, "SYSTEM_ERROR": channels.OutcomeUnknown, "WHAT": channels.OutcomeUnknown} {
+			p.says(403, `{"code":"`+code+`","message":"不可以"}`)
+			if a := v.ApplyAbnormalRefund(ctx, abnormal); a.Outcome != outcome {
+				t.Errorf("%s: %+v", code, a)
+			}
+		}
+		for account, to := range map[string]channels.PaidTo{"商户基本账户": channels.PaidToMerchant, "支付用户零钱": channels.PaidToPayer, "": ""} {
+			p.says(200, strings.Replace(refund3, `"status":"PROCESSING"`, `"status":"SUCCESS","user_received_account":"`+account+`"`, 1))
+			if a := v.QueryRefund(ctx, refund()); a.Outcome != channels.OutcomeSucceeded || a.PaidTo != to {
+				t.Errorf("%q: %+v", account, a)
+			}
+		}
 		_, _ = v.FetchBill(ctx, channels.BillFund, 20711)
 	}
 	v := p.v3(nil)

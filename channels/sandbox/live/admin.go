@@ -19,6 +19,8 @@ import (
 //	                              scanned, or the address or order string that was signed for a page or app
 //	GET  /orders?merchant=&day=   orders paid that day, with their refunds
 //	GET  /books?merchant=&day=    sums of the day in fen, and what arrives at the bank
+//	POST /refunds                 {"merchant","refund","to"}: an abnormal refund is handled on the merchant platform of
+//	                              WeChat Pay: to the payer's other CARD, or to the MERCHANT's bank account
 //	POST /notices                 every waiting notice goes out now
 //	GET  /keys                    serial numbers and public key IDs of the merchant numbers of WeChat Pay
 //	POST /certificates            WeChat Pay's platform certificate is followed by a new one
@@ -55,6 +57,14 @@ func (s *Server) admin() http.Handler {
 			err = s.payAsPayer(who.Merchant, who.Order, who.Code)
 		}
 		show(w, who, err)
+	})
+	mux.HandleFunc("POST /refunds", func(w http.ResponseWriter, r *http.Request) {
+		var what struct{ Merchant, Refund, To string }
+		err := read(r, &what)
+		if err == nil {
+			err = s.onMerchantPlatform(what.Merchant, what.Refund, what.To)
+		}
+		show(w, what, err)
 	})
 	mux.HandleFunc("GET /orders", func(w http.ResponseWriter, r *http.Request) {
 		list, err := s.Orders(r.FormValue("merchant"), r.FormValue("day"))

@@ -1,6 +1,8 @@
 package live
 
 import (
+	"slices"
+
 	"github.com/clearward/clearward/channels/sandbox/livebank"
 	"github.com/clearward/clearward/ledger"
 )
@@ -38,8 +40,8 @@ func (s *Server) Arriving(account string, day ledger.Day) []livebank.Arrival {
 	defer s.mu.Unlock()
 	s.advance()
 	var list []livebank.Arrival
-	for _, in := range s.arriving(account, day) {
-		list = append(list, livebank.Arrival{Channel: in.Channel, Merchant: in.Merchant, Day: in.Day, Fen: in.Fen})
+	for _, in := range slices.Concat(s.arriving(account, day), s.toBank(account, day)) {
+		list = append(list, livebank.Arrival{Channel: in.Channel, Merchant: in.Merchant, Day: in.Day, Fen: in.Fen, Refund: in.Refund})
 	}
 	return list
 }

@@ -169,6 +169,8 @@ func (m *merchant) billRow(r row, day ledger.Day) (sandbox.BillRow, bool) {
 // later is in no bill (spec/channels.md B.1).
 func (r *refund) billed(made int64) string {
 	switch {
+	case r.Applied > made && r.Abnormal <= made:
+		return "CHANGE"
 	case r.State == refundProcessing || r.Done > made:
 		return "PROCESSING"
 	case r.State == refundAbnormal:

@@ -83,6 +83,12 @@ type refund struct {
 	Reversal bool   `json:"rev,omitempty"`
 	V3       v3Mode `json:"v3,omitempty"`
 
+	// Of an abnormal refund that was applied for: when it became one, when it was
+	// applied for, and whom it is paid to.
+	Abnormal int64 `json:"abn,omitempty"`
+	Applied  int64 `json:"apl,omitempty"`
+	To       payee `json:"to,omitempty"`
+
 	order *order
 }
 
@@ -101,6 +107,7 @@ type merchant struct {
 	refunds map[string]*refund // by key, and by the channel's number
 	rows    map[ledger.Day][]row
 	closed  map[ledger.Day][]*refund // refunds closed that day
+	applied []*refund                // abnormal refunds that were applied for
 	net     map[ledger.Day]int64
 	balance int64
 	paidOut map[ledger.Day]int64 // withdrawn, by the day whose closing balance it was
@@ -308,7 +315,7 @@ func (s *Server) applyRefund(image refund) error {
 	s.lastRefund = max(s.lastRefund, image.Seq)
 	key := m.refundKey(&image)
 	r := m.refunds[key]
-	wasClosed := r != nil && r.State == refundClosed
+	wasClosed, wasApplied := r != nil && r.State == refundClosed, r != nil && r.Applied > 0
 	if r == nil {
 		r = &refund{}
 		m.refunds[key] = r
@@ -324,6 +331,9 @@ func (s *Server) applyRefund(image refund) error {
 		day := ledger.DayOf(time.Unix(image.Done, 0))
 		m.closed[day] = append(m.closed[day], r)
 		m.move(day, image.Fen-image.Fee)
+	}
+	if r.Applied > 0 && !wasApplied {
+		m.applied = append(m.applied, r)
 	}
 	if r.State == refundProcessing && r.DueAt > 0 {
 		heap.Push(&s.due, due{at: r.DueAt, r: r})

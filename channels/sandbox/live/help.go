@@ -15,6 +15,8 @@ The admin address takes JSON and plays everybody else:
     POST /pay      {"merchant","order"} or {"code"}: the payer pays
     POST /faults   {"do","api","merchant","order","commit","seconds","fen","code","times"}: what goes wrong next
     GET  /faults   those that wait
+    POST /refunds  {"merchant","refund","to"}: on WeChat Pay's merchant platform an
+                   abnormal refund is paid to CARD (the payer's other) or MERCHANT
     POST /notices  every waiting notice goes out now
     GET  /keys     of WeChat Pay v3: serial_no and public_key_id of each merchant number
     POST /certificates  WeChat Pay's platform certificate is followed by a new one

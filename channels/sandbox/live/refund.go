@@ -231,8 +231,8 @@ func (s *Server) refundQuery(c *call) out {
 	a["refund_count"] = strconv.Itoa(len(list))
 	for i, r := range list {
 		at := func(name string) string { return fmt.Sprintf("%s_%d", name, i) }
-		a[at("out_refund_no")], a[at("refund_id")], a[at("refund_channel")] = r.No, r.refundID(), "ORIGINAL"
-		a[at("refund_fee")], a[at("refund_status")], a[at("refund_recv_accout")] = strconv.FormatInt(r.Fen, 10), refundStatus(r.State), "支付用户零钱"
+		a[at("out_refund_no")], a[at("refund_id")], a[at("refund_channel")] = r.No, r.refundID(), r.channel()
+		a[at("refund_fee")], a[at("refund_status")], a[at("refund_recv_accout")] = strconv.FormatInt(r.Fen, 10), refundStatus(r.State), r.received()
 		if r.State == refundDone {
 			a[at("refund_success_time")] = beijing(r.Done)
 		}
@@ -246,7 +246,7 @@ func beijing(at int64) string { return time.Unix(at, 0).In(ledger.Beijing).Forma
 func refundNotice(o *order, r *refund) wechat.Message {
 	m := refundFields(r)
 	m["settlement_refund_fee"], m["settlement_total_fee"] = m["refund_fee"], strconv.FormatInt(o.Fen, 10)
-	m["refund_status"], m["refund_recv_accout"], m["refund_account"] = refundStatus(r.State), "支付用户零钱", "REFUND_SOURCE_RECHARGE_FUNDS"
+	m["refund_status"], m["refund_recv_accout"], m["refund_account"] = refundStatus(r.State), r.received(), "REFUND_SOURCE_RECHARGE_FUNDS"
 	m["refund_request_source"] = "API"
 	if r.State == refundDone {
 		m["success_time"] = beijing(r.Done)

@@ -23,6 +23,7 @@ type Settlement struct {
 	Day                        ledger.Day // whose closing balance it is
 	Arrives                    ledger.Day // when the bank books it: the next working day
 	Fen                        int64
+	Refund                     string // "" for the balance; else an abnormal refund
 }
 
 // settleUntil makes every payout whose time has come, under the lock.
@@ -96,7 +97,7 @@ func (s *Server) arriving(account string, arrives ledger.Day) []Settlement {
 		m := s.merchants[no]
 		for day := arrives.Add(-10); day < arrives && m.BankAccount == account; day = day.Add(1) {
 			if fen := m.paidOut[day]; fen > 0 && workingDayAfter(day) == arrives {
-				list = append(list, Settlement{m.Channel, no, account, day, arrives, fen})
+				list = append(list, Settlement{Channel: m.Channel, Merchant: no, Account: account, Day: day, Arrives: arrives, Fen: fen})
 			}
 		}
 	}

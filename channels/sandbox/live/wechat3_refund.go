@@ -35,27 +35,26 @@ func (s *Server) v3RefundQuery(c *v3Call, _ *http.Request) *v3Answer {
 	return &v3Answer{http.StatusOK, refundRecord(r)}
 }
 
-// v3Abnormal has an abnormal refund paid to the merchant's own bank account.
+// v3Abnormal takes the application for an abnormal refund. To a card of the payer it
+// would need name and number, encrypted to the platform's key.
 func (s *Server) v3Abnormal(c *v3Call, in *http.Request) *v3Answer {
 	r := c.m.refunds[in.PathValue("id")]
 	switch {
 	case r == nil || r.No != c.in["out_refund_no"] || r.order.Sub != c.sub:
 		return refusal("RESOURCE_NOT_EXISTS", "退款单不存在")
 	case c.asked.Type != "MERCHANT_BANK_CARD":
-		return refusal("PARAM_ERROR", "type只支持MERCHANT_BANK_CARD")
+		return refusal("PARAM_ERROR", "用户银行卡需上送bank_type、bank_account、real_name")
 	case r.State != refundAbnormal:
 		return refusal("INVALID_REQUEST", "退款单状态不是退款异常")
 	}
-	image := *r
-	image.State, image.DueAt, image.DueState = refundProcessing, c.now+1, refundDone
-	return &v3Answer{http.StatusOK, refundRecord(s.putRefund(image))}
+	return &v3Answer{http.StatusOK, refundRecord(s.apply(r, payeeMerchant, c.now))}
 }
 
 // refundRecord is what refund, query and notice say of a refund.
 func refundRecord(r *refund) node {
 	o := r.order
-	n := node{"refund_id": r.refundID(), "out_refund_no": r.No, "transaction_id": o.tradeNo(), "out_trade_no": o.No, "channel": "ORIGINAL",
-		"user_received_account": "支付用户零钱", "create_time": rfc3339(r.At), "status": string(r.State), "funds_account": "AVAILABLE",
+	n := node{"refund_id": r.refundID(), "out_refund_no": r.No, "transaction_id": o.tradeNo(), "out_trade_no": o.No, "channel": r.channel(),
+		"user_received_account": r.received(), "create_time": rfc3339(r.At), "status": string(r.State), "funds_account": "AVAILABLE",
 		"amount": node{"total": o.Fen, "refund": r.Fen, "payer_total": o.Fen, "payer_refund": r.Fen, "settlement_refund": r.Fen, "settlement_total": o.Fen,
 			"discount_refund": 0, "currency": "CNY"}}
 	if r.State == refundDone {

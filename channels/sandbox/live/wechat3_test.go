@@ -268,28 +268,6 @@ func TestV3BillsAreThoseOfV2AndCarryTheirHash(t *testing.T) { // B.3
 	}
 }
 
-func TestAnAbnormalRefundGoesToTheMerchant(t *testing.T) {
-	w := start(t, nil)
-	v, ctx := w.v3(nil), t.Context()
-	v.Pay(ctx, prepay("ORDER001", channels.WayQR, 10_000))
-	w.admin("POST", "/pay", `{"merchant":"`+merchantNo+`","order":"ORDER001"}`, nil)
-	w.admin("POST", "/faults", `{"do":"REFUND_ABNORMAL","seconds":5}`, nil)
-	r := give("ORDER001", "R1", 10_000, 10_000)
-	a := v.Refund(ctx, r)
-	r.RefundID = a.RefundID
-	w.at.Add(5)
-	if a := v.QueryRefund(ctx, r); !a.Abnormal {
-		t.Errorf("%+v", a)
-	}
-	if a := v.ApplyAbnormalRefund(ctx, r); a.Outcome != channels.OutcomePending {
-		t.Errorf("%+v", a)
-	}
-	w.at.Add(1)
-	if a := v.QueryRefund(ctx, r); a.Outcome != channels.OutcomeSucceeded {
-		t.Errorf("%+v", a)
-	}
-}
-
 // heard is a notice as it came, and what the client makes of it.
 type heard struct {
 	notice channels.Notice

@@ -226,8 +226,12 @@ func (s *Server) pull(day ledger.Day, at int64) {
 		}
 		for _, in := range s.cfg.Arriving(a.No, day) {
 			by, date := payers[in.Channel], in.Day.Compact()
-			c.Entries = append(c.Entries, entry{Account: a.No, At: at, Fen: in.Fen, Party: by.name, PartyAcc: by.account, Code: "RCDT/DMCT",
-				EndToEnd: by.endToEnd + date, Text: strings.Join([]string{by.text, in.Merchant, date}, " ")})
+			e := entry{Account: a.No, At: at, Fen: in.Fen, Party: by.name, PartyAcc: by.account, Code: "RCDT/DMCT",
+				EndToEnd: by.endToEnd + date, Text: strings.Join([]string{by.text, in.Merchant, date}, " ")}
+			if in.Refund != "" {
+				e.EndToEnd, e.Text = in.Refund, "微信支付异常退款 "+in.Refund
+			}
+			c.Entries = append(c.Entries, e)
 		}
 	}
 	s.do(c)

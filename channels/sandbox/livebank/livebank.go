@@ -49,11 +49,13 @@ type Account struct {
 	OpeningFen int64  `yaml:"opening_fen" json:"opening_fen"`
 }
 
-// Arrival is what a channel pays out of the balance of a day to an account.
+// Arrival is what a channel pays to an account: out of the balance of a day, or the
+// money of an abnormal refund.
 type Arrival struct {
 	Channel, Merchant string
 	Day               ledger.Day
 	Fen               int64
+	Refund            string // the merchant's number of the refund, "" for the balance
 }
 
 // Arriving lists what arrives on an account on a day.
