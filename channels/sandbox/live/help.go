@@ -28,7 +28,7 @@ The admin address takes JSON and plays everybody else:
     POST /his/close   {"hospital","bill_no"}: its number was given to somebody else
     POST /his/serve   {"hospital","bill_no","fen"}: so much cannot be given back any more
     POST /his/cash    {"hospital","bill_no","fen","biz_type","tender"}: paid at the window, CASH or POS
-    POST /his/faults  {"do","api","hospital","order_no","refund_no","commit","fen","code","times"}
+    POST /his/faults  {"do","api","hospital","bill_no","order_no","refund_no","commit","fen","code","times","until"}
     GET  /his/books?hospital=&day=, /his/details?hospital=&day=   what HIS has booked
 
 do, of a call: DELAY DROP HTTP_500 GARBAGE BAD_SIGN ERROR PASSWORD; of a refund:
@@ -36,7 +36,7 @@ REFUND_LATE REFUND_ABNORMAL REFUND_CLOSED; of a notice: NOTICE_LOST NOTICE_TWICE
 NOTICE_LATE NOTICE_FORGED NOTICE_FOREIGN; of a payment's row in the bills:
 BILL_MISSING BILL_AMOUNT BILL_FEE BILL_MIDNIGHT BILL_RESTATED BILL_FOREIGN; of HIS
 those of a call but PASSWORD (ERROR with code AGAIN: ask later), and of its rows
-ROW_MISSING ROW_AMOUNT ROW_TWICE ROW_NEXT_DAY ROW_CASH ROW_FOREIGN.
+ROW_MISSING ROW_AMOUNT ROW_TWICE ROW_NEXT_DAY ROW_CASH ROW_UNKEYED ROW_FOREIGN.
 
 With tails: amount (or code) the last two digits in fen (or of the payment code) ask
 for one: 02 the password after 10 s, 03 never, 04 a system error though paid, 05 and

@@ -46,7 +46,7 @@ func (s *Server) Admin() http.Handler {
 	mux.HandleFunc("GET /his/faults", func(w http.ResponseWriter, _ *http.Request) {
 		s.mu.Lock()
 		list := make([]Fault, 0, len(s.faults))
-		for _, f := range s.faults {
+		for _, f := range s.waiting() {
 			list = append(list, *f)
 		}
 		s.mu.Unlock()

@@ -23,6 +23,7 @@ type blemish struct {
 	Twice   bool  `json:"twice,omitempty"`
 	NextDay bool  `json:"next,omitempty"`
 	AsCash  bool  `json:"cash,omitempty"`
+	Unkeyed bool  `json:"unkeyed,omitempty"`
 	MoreFen int64 `json:"more,omitempty"`
 }
 

@@ -57,6 +57,9 @@ func (r row) line(day ledger.Day) (l line, there bool) {
 	if spoilt.AsCash {
 		l.Channel, l.OrderNo, l.RefundNo = "CASH", "", ""
 	}
+	if spoilt.Unkeyed {
+		l.OrderNo, l.RefundNo, l.Original, l.BillNo = "", "", "", "X"+l.BillNo
+	}
 	l.At, l.Tender = when.Format(time.DateTime), l.Channel
 	return l, !spoilt.Missing && spoilt.NextDay == (dayOf(at) != day)
 }
@@ -106,7 +109,7 @@ func (s *Server) serveDetails(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.mu.Lock()
-	f := s.take("details", c.h.Code, "")
+	f := s.take("details", &his.Request{Hospital: c.h.Code})
 	file, err := c.h.details(day)
 	s.mu.Unlock()
 	if f == nil {

@@ -12,18 +12,20 @@ import (
 // Fault is something that goes wrong at the next fitting call, or with a row of
 // the details at once. An empty field fits all.
 type Fault struct {
-	ID       int64  `json:"id"`
-	Do       string `json:"do"`
-	API      string `json:"api,omitempty"` // payments/acknowledge, bills/refundable, bills/cancel, refunds/write-back, bills/order, details
-	Hospital string `json:"hospital,omitempty"`
-	Order    string `json:"order_no,omitempty"`
-	Refund   string `json:"refund_no,omitempty"` // of a row: the one with which the void was asked
-	Commit   bool   `json:"commit,omitempty"`    // the work is done before it goes wrong
-	Millis   int64  `json:"millis,omitempty"`    // DELAY, in the machine's time
-	Fen      int64  `json:"fen,omitempty"`
-	Code     string `json:"code,omitempty"` // ERROR: the refusal, or AGAIN
-	Text     string `json:"text,omitempty"`
-	Times    int    `json:"times,omitempty"` // how often, 0 = once
+	ID       int64     `json:"id"`
+	Do       string    `json:"do"`
+	API      string    `json:"api,omitempty"` // payments/acknowledge, bills/refundable, bills/cancel, refunds/write-back, bills/order, details
+	Hospital string    `json:"hospital,omitempty"`
+	Bill     string    `json:"bill_no,omitempty"`
+	Order    string    `json:"order_no,omitempty"`
+	Refund   string    `json:"refund_no,omitempty"` // of a row: the one with which the void was asked
+	Commit   bool      `json:"commit,omitempty"`    // the work is done before it goes wrong
+	Millis   int64     `json:"millis,omitempty"`    // DELAY, in the machine's time
+	Fen      int64     `json:"fen,omitempty"`
+	Code     string    `json:"code,omitempty"` // ERROR: the refusal, or AGAIN
+	Text     string    `json:"text,omitempty"`
+	Times    int       `json:"times,omitempty"` // how often, 0 = once
+	Until    time.Time `json:"until,omitzero"`  // every time until then, whatever times says
 }
 
 // Faults of calls. Of the details, ERROR says that they are not made yet.
@@ -44,6 +46,7 @@ const (
 	FaultRowTwice   = "ROW_TWICE"    // the same row again
 	FaultRowNextDay = "ROW_NEXT_DAY" // in the cashier close of the next day
 	FaultRowCash    = "ROW_CASH"     // booked as cash, without our numbers
+	FaultRowUnkeyed = "ROW_UNKEYED"  // booked anew by hand: without our numbers, under a bill of its own
 	FaultRowForeign = "ROW_FOREIGN"  // hospital, order_no, fen: a row that no payment stands behind
 )
 
@@ -55,6 +58,7 @@ var (
 		FaultRowTwice:   func(b *blemish, _ int64) { b.Twice = true },
 		FaultRowNextDay: func(b *blemish, _ int64) { b.NextDay = true },
 		FaultRowCash:    func(b *blemish, _ int64) { b.AsCash = true },
+		FaultRowUnkeyed: func(b *blemish, _ int64) { b.Unkeyed = true },
 	}
 )
 
@@ -129,13 +133,22 @@ func (s *Server) applyFault(f Fault) {
 	}
 }
 
+// waiting are the faults that are still to come, under the lock.
+func (s *Server) waiting() []*Fault {
+	s.faults = slices.DeleteFunc(s.faults, func(f *Fault) bool { return !f.Until.IsZero() && !s.cfg.Now().Before(f.Until) })
+	return s.faults
+}
+
 // take uses up the first fault that fits, under the lock.
-func (s *Server) take(api, hospital, order string) *Fault {
-	for _, f := range s.faults {
-		if f.API != "" && f.API != api || f.Hospital != "" && f.Hospital != hospital || f.Order != "" && f.Order != order {
+func (s *Server) take(api string, r *his.Request) *Fault {
+	for _, f := range s.waiting() {
+		if f.API != "" && f.API != api || f.Hospital != "" && f.Hospital != r.Hospital || f.Order != "" && f.Order != r.OrderNo || f.Bill != "" && f.Bill != r.BillNo {
 			continue
 		}
 		taken := *f
+		if !f.Until.IsZero() {
+			return &taken
+		}
 		image := *f
 		image.Times--
 		s.keep("fault", &image)

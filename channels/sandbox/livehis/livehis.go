@@ -170,7 +170,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, api string, work 
 		return
 	}
 	s.mu.Lock()
-	f := s.take(api, c.h.Code, in.OrderNo)
+	f := s.take(api, &in)
 	if f == nil {
 		f = &Fault{Commit: true}
 	}

@@ -248,7 +248,7 @@ func same(t *testing.T, what string, got []string, want ...string) {
 func TestTheDetailsOfADayHoldItsBookingsAndEveryPlantedFault(t *testing.T) {
 	w := start(t)
 	c, ctx := w.client("H1", his.JSON), t.Context()
-	for i := range 6 {
+	for i := range 7 {
 		w.admin("bills", fmt.Sprintf(`{"hospital":"H1","bill_no":"B%d","fen":1000,"biz_type":"OUTPATIENT","patient":"P%d"}`, i, i), 200)
 		wants(t, "book", c.Acknowledge(ctx, ask("H1", fmt.Sprint("B", i), fmt.Sprint("HP", i), 1000)), channels.OutcomeSucceeded, "")
 	}
@@ -262,17 +262,17 @@ func TestTheDetailsOfADayHoldItsBookingsAndEveryPlantedFault(t *testing.T) {
 	}
 	w.set("2026-09-16 01:00:00")
 	rows, sum, err := w.fetch(c, "2026-09-15")
-	if err != nil || sum.Totals["pay_amount"] != 6070 || sum.Totals["refund_amount"] != 520 {
+	if err != nil || sum.Totals["pay_amount"] != 7070 || sum.Totals["refund_amount"] != 520 {
 		t.Errorf("%v, %v", sum, err)
 	}
 	same(t, "as it is", rows, "PAY B0 WECHAT HP0/ 1000", "PAY B1 WECHAT HP1/ 1000", "PAY B2 WECHAT HP2/ 1000", "PAY B3 WECHAT HP3/ 1000", "PAY B4 WECHAT HP4/ 1000",
-		"PAY B5 WECHAT HP5/ 1000", "REFUND RB0-1 WECHAT HP0/ 300", "REFUND RB0-2 WECHAT HP0/ 200", "PAY C1 CASH / 70", "REFUND C2 POS / 20")
+		"PAY B5 WECHAT HP5/ 1000", "PAY B6 WECHAT HP6/ 1000", "REFUND RB0-1 WECHAT HP0/ 300", "REFUND RB0-2 WECHAT HP0/ 200", "PAY C1 CASH / 70", "REFUND C2 POS / 20")
 	written := back(r, "HR2", 200)
 	written.Key = "refund-HR2"
 	wants(t, "write back", c.WriteBackRefund(ctx, written), channels.OutcomeSucceeded, "")
 	for _, fault := range []string{`{"do":"ROW_MISSING","hospital":"H1","order_no":"HP1"}`, `{"do":"ROW_AMOUNT","hospital":"H1","order_no":"HP2","fen":-1}`,
 		`{"do":"ROW_TWICE","hospital":"H1","order_no":"HP3"}`, `{"do":"ROW_NEXT_DAY","hospital":"H1","order_no":"HP4"}`, `{"do":"ROW_CASH","hospital":"H1","order_no":"HP5"}`,
-		`{"do":"ROW_MISSING","hospital":"H1","refund_no":"HR1"}`} {
+		`{"do":"ROW_MISSING","hospital":"H1","refund_no":"HR1"}`, `{"do":"ROW_UNKEYED","hospital":"H1","order_no":"HP6"}`, `{"do":"ROW_UNKEYED","hospital":"H1","refund_no":"HR2"}`} {
 		w.admin("faults", fault, 200)
 	}
 	w.admin("faults", `{"do":"ROW_FOREIGN","hospital":"H1","order_no":"HPX","fen":5}`, 200) // on the next day: it is booked now
@@ -283,7 +283,7 @@ func TestTheDetailsOfADayHoldItsBookingsAndEveryPlantedFault(t *testing.T) {
 		t.Error(err)
 	}
 	same(t, "with faults", rows, "PAY B0 WECHAT HP0/ 1000", "PAY B2 WECHAT HP2/ 999", "PAY B3 WECHAT HP3/ 1000", "PAY B3 WECHAT HP3/ 1000",
-		"PAY B5 CASH / 1000", "REFUND RB0-2 WECHAT HP0/HR2 200", "PAY C1 CASH / 70", "REFUND C2 POS / 20")
+		"PAY B5 CASH / 1000", "PAY XB6 WECHAT / 1000", "REFUND XRB0-2 WECHAT / 200", "PAY C1 CASH / 70", "REFUND C2 POS / 20")
 	w.set("2026-09-17 01:00:00")
 	if rows, _, err = w.fetch(c, "2026-09-16"); err != nil {
 		t.Error(err)
@@ -294,6 +294,26 @@ func TestTheDetailsOfADayHoldItsBookingsAndEveryPlantedFault(t *testing.T) {
 		if _, _, err := w.fetch(c, "2026-09-16"); err == nil {
 			t.Errorf("%s: a file that is not HIS's own was taken", fault)
 		}
+	}
+}
+
+// A HIS that hears nothing until a time: the same request comes through after it.
+func TestAFaultThatHasATimeStandsUntilThen(t *testing.T) {
+	w := start(t)
+	w.admin("bills", `{"hospital":"H1","bill_no":"B1","fen":1000,"biz_type":"OUTPATIENT"}`, 200)
+	w.admin("faults", `{"do":"DROP","hospital":"H1","bill_no":"B1","until":"2026-09-15T20:00:00+08:00"}`, 200)
+	r := ask("H1", "B1", "HP1", 1000)
+	for _, at := range []string{"2026-09-15 08:00:00", "2026-09-15 12:00:00", "2026-09-15 19:59:59"} {
+		w.set(at)
+		c := w.client("H1", his.JSON)
+		wants(t, at, c.Acknowledge(t.Context(), r), channels.OutcomeUnknown, "")
+		wants(t, at, c.Order(t.Context(), r), channels.OutcomeUnknown, "")
+		w.open() // it survives a kill
+	}
+	w.set("2026-09-15 20:00:00")
+	wants(t, "at its time", w.client("H1", his.JSON).Acknowledge(t.Context(), r), channels.OutcomeSucceeded, "")
+	if sums := w.sums("H1", "2026-09-15"); sums.Payments != 1 {
+		t.Errorf("%+v", sums)
 	}
 }
 
