@@ -166,7 +166,7 @@ func (l *life) succeeded(ctx context.Context, v *visit, p *payv1.Payment) error 
 			l.wrong("bill %s was paid, and paying it again is answered %v", v.bill(), err)
 		}
 	}
-	if err := l.tellHIS(ctx, v); err != nil {
+	if err := l.tellHIS(ctx, v, p); err != nil {
 		return err
 	}
 	if v.fault != nil && v.fault.paid != nil {
@@ -244,7 +244,7 @@ func (l *life) lookAgain(ctx context.Context) error {
 			}
 			return l.succeeded(ctx, v, answer.GetPayment())
 		case "FAILED", "CLOSED", "REVERSED":
-			if l.o.Kills > 0 && v.fault == nil { // the server may have died before it asked the channel
+			if l.o.Kills > 0 && (v.fault == nil || v.fault.made == nil) { // the server may have died before it asked the channel
 				v.try, v.fate = v.try+1, paid
 				return l.attempt(ctx, v)
 			}

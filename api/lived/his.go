@@ -14,7 +14,8 @@ import (
 
 // connectHIS makes the client by which the app calls HIS itself (his_calls APP).
 func (l *life) connectHIS() error {
-	l.his = map[string]channels.HISGateway{}
+	l.his, l.mishaps = map[string]channels.HISGateway{}, map[string]int{}
+	l.evening(l.heardByHIS)
 	for _, h := range hospitals {
 		secret, err := os.ReadFile(filepath.Join(l.dir, "sandbox", "keys", "his-"+h.code+".key"))
 		if err == nil {
@@ -39,6 +40,13 @@ func (l *life) bills(ctx context.Context, list []*visit) error {
 		if err := l.admin(ctx, "/his/bills", map[string]any{"bills": open}, nil); err != nil {
 			return err
 		}
+		for _, v := range list[:n] {
+			if v.fault != nil && v.fault.opened != nil {
+				if err := v.fault.opened(ctx, l, v); err != nil {
+					return err
+				}
+			}
+		}
 		list = list[n:]
 	}
 	return nil
@@ -51,20 +59,22 @@ func (l *life) cashAtHIS(ctx context.Context, v *visit) error {
 }
 
 // tellHIS writes a payment back where the app calls HIS, and tells the platform what
-// HIS has booked. An answer that is lost is asked for again with the same key.
-func (l *life) tellHIS(ctx context.Context, v *visit) error {
+// HIS has booked. An answer that is lost is asked for again with the same key. Where the
+// platform calls HIS it does so when the clock jumps next.
+func (l *life) tellHIS(ctx context.Context, v *visit, p *payv1.Payment) error {
+	if p.GetAcknowledgedFen() == 0 {
+		if does, err := l.misses(ctx, his.PathAcknowledge, v, 0); err != nil {
+			return err
+		} else if does {
+			l.miss(v, "")
+		}
+	}
 	if v.hospital.calls != "APP" {
 		return nil
 	}
 	ask := channels.HISRequest{Hospital: v.hospital.code, BillNo: v.bill(), OrderNo: v.order, TradeNo: v.trade, Amount: ledger.Money(v.fen), Tender: v.number.channel,
 		Operator: "C01", PaidAt: l.clock.Now(), Key: "ack-" + v.order, BizType: string(v.biz)}
-	word := l.his[v.hospital.code].Acknowledge(ctx, ask)
-	for range 5 {
-		if word.Outcome != channels.OutcomeUnknown {
-			break
-		}
-		word = l.his[v.hospital.code].Acknowledge(ctx, ask)
-	}
+	word := untilHeard(func() channels.HISAnswer { return l.his[v.hospital.code].Acknowledge(ctx, ask) })
 	if word.Outcome != channels.OutcomeSucceeded {
 		return fmt.Errorf("%w: HIS of %s says of bill %s: %s %s", ErrDemo, v.hospital.code, v.bill(), word.Outcome, word.Reason.Text)
 	}
@@ -85,8 +95,12 @@ func (l *life) giveBack(ctx context.Context, b back) error {
 	ask := &payv1.CreateRefundRequest{IdempotencyKey: refundKey(b), Hospital: v.hospital.code, OrderNo: v.order, AmountFen: fen, Cause: "项目退费", Maker: "C01"}
 	request := channels.HISRequest{Hospital: v.hospital.code, BillNo: v.bill(), OrderNo: v.order, RefundNo: fmt.Sprintf("APP%d-%d", v.n, b.nth), Amount: ledger.Money(fen),
 		Tender: v.number.channel, Operator: "C01", Key: "cancel-" + refundKey(b), BizType: string(v.biz)}
+	missed, err := l.misses(ctx, his.PathCancel, v, b.nth)
+	if err != nil {
+		return err
+	}
 	if v.hospital.calls == "APP" {
-		word := l.his[v.hospital.code].Cancel(ctx, request)
+		word := untilHeard(func() channels.HISAnswer { return l.his[v.hospital.code].Cancel(ctx, request) })
 		if word.Outcome != channels.OutcomeSucceeded {
 			return fmt.Errorf("%w: HIS does not cancel %s: %s %s", ErrDemo, v.bill(), word.Outcome, word.Reason.Text)
 		}
@@ -97,7 +111,11 @@ func (l *life) giveBack(ctx context.Context, b back) error {
 			return err
 		}
 	}
-	made, err := answered(ctx, func() (*payv1.CreateRefundResponse, error) { return l.calls.refund.CreateRefund(ctx, ask) })
+	create := func() (*payv1.CreateRefundResponse, error) { return l.calls.refund.CreateRefund(ctx, ask) }
+	made, err := answered(ctx, create)
+	if refusal(err) == "ORDER_OF_STEPS" { // HIS is silent about the payment, and nothing was kept of the refund: it is asked for again
+		made, err = answered(ctx, create)
+	}
 	if err != nil {
 		return fmt.Errorf("refund of %s: %w", v.order, err)
 	}
@@ -114,6 +132,11 @@ func (l *life) giveBack(ctx context.Context, b back) error {
 	l.mu.Lock()
 	v.refunds = append(v.refunds, r.GetRefundNo())
 	l.mu.Unlock()
+	if misses, err := l.misses(ctx, his.PathWriteBack, v, b.nth); err != nil {
+		return err
+	} else if missed || misses {
+		l.miss(v, r.GetRefundNo())
+	}
 	if v.fault != nil && v.fault.refunded != nil {
 		if err := v.fault.refunded(ctx, l, v, r.GetRefundNo()); err != nil {
 			return err
@@ -123,7 +146,7 @@ func (l *life) giveBack(ctx context.Context, b back) error {
 		return nil
 	}
 	request.RefundNo, request.RefundID, request.Key, request.RefundedAt = r.GetRefundNo(), r.GetChannelRefundNo(), "refund-"+r.GetRefundNo(), l.clock.Now()
-	if word := l.his[v.hospital.code].WriteBackRefund(ctx, request); word.Outcome != channels.OutcomeSucceeded {
+	if word := untilHeard(func() channels.HISAnswer { return l.his[v.hospital.code].WriteBackRefund(ctx, request) }); word.Outcome != channels.OutcomeSucceeded {
 		return fmt.Errorf("%w: HIS does not take refund %s: %s %s", ErrDemo, r.GetRefundNo(), word.Outcome, word.Reason.Text)
 	}
 	_, err = answered(ctx, func() (*payv1.AcknowledgeRefundResponse, error) {

@@ -44,6 +44,8 @@ type life struct {
 	done     []*visit // paid
 	trouble  []string // what is not as it must be
 	fates    map[fate]int
+	mishaps  map[string]int // calls to HIS that went wrong
+	missed   []missed
 	evenings []func(ctx context.Context) error
 	first    []*reconv1.Item // of the day, as it was published the next morning
 	payouts  []*payoutv1.Payout
