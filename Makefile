@@ -21,7 +21,7 @@ conformance: setup ## every fault at every step of every channel: the table of f
 	go test -vet=off -count=1 -v -run '^TestEvery(FaultAtEveryStep|AdapterPasses)' ./features
 	go test -vet=off -count=1 -v -run '^TestEveryFaultAtEveryStepOfTheBank' ./api
 
-cycles: setup ## 10,000 payments, followed and given back while anything goes wrong
+cycles: setup ## 10,000 payments over the API, followed and given back while anything goes wrong
 	go test -vet=off -count=1 -v -timeout 30m -run '^TestCyclesUnderFaults' ./features -args -cycles.n 10000
 
 lint: ## gofmt, modules, vet, staticcheck, unchecked errors, dead code

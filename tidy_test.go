@@ -33,8 +33,9 @@ var order = [][]string{
 	{"deploy/local"}, {"ledger/db"}, {"ledger"}, {"channels"}, {"clearing"}, {"recon"}, {"api"}, {".", "features"},
 }
 
-// protoAt are the edges, the only places that know generated messages.
-var protoAt = []string{"api", "api/sdk", "api/lived", "recon/feed", "channels/sandbox"}
+// protoAt are the edges, the only places that know generated messages; features
+// calls as a business app does.
+var protoAt = []string{"api", "api/sdk", "api/lived", "recon/feed", "channels/sandbox", "features"}
 
 // channelsSee is what an adapter may know of the ledger: money and days.
 var channelsSee = []string{"Money", "ParseYuan", "ErrMoney", "Day", "ParseDay", "DayOf", "ErrDay", "Beijing"}

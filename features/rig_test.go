@@ -82,8 +82,7 @@ type rig struct {
 	shore
 	clock   atomic.Int64
 	sandbox *live.Server
-	open    channels.Gateway            // of the adapter that is tried
-	fixed   map[string]channels.Gateway // by merchant number, where several are open at once
+	open    channels.Gateway // of the adapter that is tried
 	db      *db.DB
 	pay.Payments
 	refunds pay.Refunds
@@ -126,12 +125,7 @@ func newRig(t *testing.T) *rig {
 }
 
 // Gateway implements pay.Outside.
-func (r *rig) Gateway(_, merchantNo string) (channels.Gateway, error) {
-	if g, ok := r.fixed[merchantNo]; ok {
-		return g, nil
-	}
-	return r.open, nil
-}
+func (r *rig) Gateway(string, string) (channels.Gateway, error) { return r.open, nil }
 
 // HIS implements pay.Outside.
 func (r *rig) HIS(string) (channels.HISGateway, error) {

@@ -79,13 +79,6 @@ func (s *shore) alipay() alipay.Config {
 
 func (s *shore) wechatV2() (channels.Gateway, error) { return wechat.NewV2(s.wechat()) }
 
-// wechatSecond is V2 of the second merchant number.
-func (s *shore) wechatSecond() (channels.Gateway, error) {
-	c := s.wechat()
-	c.MerchantNo, c.Key = secondNo, s.key(secondNo+"/api_v2.key")
-	return wechat.NewV2(c)
-}
-
 func (s *shore) wechatV3() (channels.Gateway, error) { return wechat.NewV3(s.wechat()) }
 
 // wechatPublic verifies with WeChat Pay's public key in place of its certificates.
