@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	reconv1 "github.com/clearward/clearward/proto/clearward/recon/v1"
 )
@@ -82,8 +83,8 @@ func (l *life) channels(ctx context.Context) (books, error) {
 	b, planted := books{}, map[string]bool{}
 	for _, f := range l.faults {
 		for _, c := range f.found {
-			if c.PlatformFen == nil && c.HisFen == nil {
-				planted["PAY "+c.OrderNo], planted["REFUND "+c.OrderNo+" "+c.RefundNo] = true, true
+			if c.PlatformFen == nil {
+				planted[strings.TrimSpace(c.Kind+" "+c.OrderNo+" "+c.RefundNo)] = true
 			}
 		}
 	}

@@ -23,9 +23,9 @@ type fault struct {
 	ends  bool // the payment is not to succeed for the platform
 
 	// What is planted when the bill is opened, when the payment is asked for, when it has
-	// succeeded, and before its refund is asked for.
-	opened, made, paid, refunding func(ctx context.Context, l *life, v *visit) error
-	refunded                      func(ctx context.Context, l *life, v *visit, refundNo string) error
+	// succeeded, before its refund is asked for, and in the place of that.
+	opened, made, paid, refunding, instead func(ctx context.Context, l *life, v *visit) error
+	refunded                               func(ctx context.Context, l *life, v *visit, refundNo string) error
 }
 
 // kind is one way in which a day goes wrong, by whom, and the code of the case.
@@ -149,6 +149,17 @@ func atHIS(what string, more int64, said func(f *fault, v *visit)) func(f *fault
 // everybody says the visit's whole amount.
 func everybody(f *fault, v *visit) { f.row(v, "", &v.fen, &v.fen, &v.fen) }
 
+// closes is the app that closes an order which nobody has paid.
+func (l *life) closes(ctx context.Context, v *visit) error {
+	closed, err := answered(ctx, func() (*payv1.ClosePaymentResponse, error) {
+		return l.calls.pay.ClosePayment(ctx, &payv1.ClosePaymentRequest{Hospital: v.hospital.code, OrderNo: v.order})
+	})
+	if err == nil && closed.GetPayment().GetStatus() != "CLOSED" {
+		err = fmt.Errorf("%w: %s was to be closed and is %s", ErrDemo, v.order, closed.GetPayment().GetStatus())
+	}
+	return err
+}
+
 // paidLate is an order that the platform closed and the payer paid all the same.
 func paidLate(f *fault) {
 	f.ends = true
@@ -161,11 +172,8 @@ func paidLate(f *fault) {
 				return err
 			}
 		}
-		closed, err := answered(ctx, func() (*payv1.ClosePaymentResponse, error) {
-			return l.calls.pay.ClosePayment(ctx, &payv1.ClosePaymentRequest{Hospital: v.hospital.code, OrderNo: v.order})
-		})
-		if err != nil || closed.GetPayment().GetStatus() != "CLOSED" {
-			return fmt.Errorf("%w: %s was to be closed and is %s (%w)", ErrDemo, v.order, closed.GetPayment().GetStatus(), err)
+		if err := l.closes(ctx, v); err != nil {
+			return err
 		}
 		f.row(v, "", nil, nil, &v.fen)
 		return l.admin(ctx, "/pay", map[string]string{"merchant": v.number.no, "order": v.order}, nil)

@@ -85,6 +85,10 @@ func (l *life) tellHIS(ctx context.Context, v *visit, p *payv1.Payment) error {
 	return err
 }
 
+// appRefund is the number with which the app has HIS void a charge, before there is a
+// refund.
+func appRefund(b back) string { return fmt.Sprintf("APP%d-%d", b.v.n, b.nth) }
+
 // giveBack refunds a part of a visit: HIS first, then the channel; a part of a
 // payment takes a second person.
 func (l *life) giveBack(ctx context.Context, b back) error {
@@ -92,8 +96,11 @@ func (l *life) giveBack(ctx context.Context, b back) error {
 	if v.order == "" || !l.isPaid(v) {
 		return nil
 	}
+	if v.fault != nil && v.fault.instead != nil {
+		return v.fault.instead(ctx, l, v)
+	}
 	ask := &payv1.CreateRefundRequest{IdempotencyKey: refundKey(b), Hospital: v.hospital.code, OrderNo: v.order, AmountFen: fen, Cause: "项目退费", Maker: "C01"}
-	request := channels.HISRequest{Hospital: v.hospital.code, BillNo: v.bill(), OrderNo: v.order, RefundNo: fmt.Sprintf("APP%d-%d", v.n, b.nth), Amount: ledger.Money(fen),
+	request := channels.HISRequest{Hospital: v.hospital.code, BillNo: v.bill(), OrderNo: v.order, RefundNo: appRefund(b), Amount: ledger.Money(fen),
 		Tender: v.number.channel, Operator: "C01", Key: "cancel-" + refundKey(b), BizType: string(v.biz)}
 	missed, err := l.misses(ctx, his.PathCancel, v, b.nth)
 	if err != nil {

@@ -2,9 +2,11 @@ package lived
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/ledger"
 )
 
 // The hospitals by who calls their HIS.
@@ -24,6 +26,89 @@ func heardLate(f *fault) {
 		f.row(v, "", nil, &v.fen, &v.fen)
 		everybody(f, v)
 		f.found[1].Code = "F10" // on the next day
+		return nil
+	}
+}
+
+// booksAlone has HIS book a payment that no app told it of.
+func booksAlone(ctx context.Context, l *life, v *visit, order string) error {
+	return l.admin(ctx, "/his/faults", map[string]any{"do": "ROW_FOREIGN", "hospital": v.hospital.code, "order_no": order, "fen": v.fen}, nil)
+}
+
+// nobodys is a payment beside the visit's that the platform never made: HIS has booked
+// it, and the channel has it, or has not.
+func nobodys(order string, atChannel bool) func(f *fault) {
+	return func(f *fault) {
+		f.paid = func(ctx context.Context, l *life, v *visit) error {
+			other := *v
+			other.order = fmt.Sprintf(order, lifeDay.Compact(), f.n)
+			if err := booksAlone(ctx, l, v, other.order); err != nil {
+				return err
+			}
+			if !atChannel {
+				f.row(&other, "", &other.fen, nil, nil)
+				return nil
+			}
+			f.row(&other, "", &other.fen, nil, &other.fen)
+			return l.admin(ctx, "/faults", map[string]any{"do": "BILL_FOREIGN", "merchant": v.number.no, "order": other.order, "fen": v.fen}, nil)
+		}
+	}
+}
+
+// closedAndBooked is an order that nobody paid, closed by the app, and booked by HIS.
+func closedAndBooked(f *fault) {
+	f.ends = true
+	f.made = func(ctx context.Context, l *life, v *visit) error {
+		if err := l.closes(ctx, v); err != nil {
+			return err
+		}
+		f.row(v, "", &v.fen, nil, nil)
+		return booksAlone(ctx, l, v, v.order)
+	}
+}
+
+// onlyHere is a payment of which neither channel nor HIS hands anything in.
+func onlyHere(f *fault) {
+	atHIS("ROW_MISSING", 0, func(f *fault, v *visit) { f.row(v, "", nil, &v.fen, nil) })(f)
+	inHIS := f.paid
+	f.paid = func(ctx context.Context, l *life, v *visit) error {
+		if err := spoil(ctx, l, v, map[string]any{"do": "BILL_MISSING"}); err != nil {
+			return err
+		}
+		return inHIS(ctx, l, v)
+	}
+}
+
+// refundAtHIS spoils the refund's row in the details of HIS, which goes by the number
+// with which HIS was asked.
+func refundAtHIS(what string, said func(f *fault, v *visit, no string)) func(f *fault) {
+	return func(f *fault) {
+		f.refunded = func(_ context.Context, l *life, v *visit, no string) error {
+			said(f, v, no)
+			asked := no
+			if v.hospital.calls == "APP" {
+				asked = appRefund(back{v, 0})
+			}
+			l.evening(func(ctx context.Context) error {
+				return l.admin(ctx, "/his/faults", map[string]any{"do": what, "hospital": v.hospital.code, "order_no": v.order, "refund_no": asked}, nil)
+			})
+			return nil
+		}
+	}
+}
+
+// voidedAlone is a charge that HIS takes back at its own window, where nobody asks the
+// platform to give the money back.
+func voidedAlone(f *fault) {
+	f.instead = func(ctx context.Context, l *life, v *visit) error {
+		fen := v.backs[0]
+		word := l.his[v.hospital.code].Cancel(ctx, channels.HISRequest{Hospital: v.hospital.code, BillNo: v.bill(), OrderNo: v.order,
+			RefundNo: fmt.Sprintf("WINDOW%d", v.n), Amount: ledger.Money(fen), Tender: v.number.channel, Operator: "C01", Key: fmt.Sprintf("window-%d", v.n), BizType: string(v.biz)})
+		if word.Outcome != channels.OutcomeSucceeded {
+			return fmt.Errorf("%w: HIS does not void %s: %s %s", ErrDemo, v.bill(), word.Outcome, word.Reason.Text)
+		}
+		f.row(v, "", &fen, nil, nil)
+		f.found[0].Kind, f.found[0].AmountFen = "REFUND", fen // long: HIS has given it back, and the money is here
 		return nil
 	}
 }
@@ -52,7 +137,19 @@ var kinds = []kind{
 	})},
 	{code: "DUP_ROW", name: "a row of HIS twice", plan: atHIS("ROW_TWICE", 0, everybody)},
 	{code: "SWEEP", name: "a refund that the channel is still making", back: true, plan: refundOf(map[string]any{"do": "REFUND_LATE", "seconds": 400_000},
-		func(f *fault, v *visit, no string) { f.row(v, no, &v.backs[0], &v.backs[0], &v.backs[0]) })},
+		everybodys)},
 	{code: "F6", name: "a refund that the channel closed", back: true, plan: refundOf(map[string]any{"do": "REFUND_CLOSED", "seconds": 120},
 		func(f *fault, v *visit, no string) { f.row(v, no, &v.backs[0], &v.backs[0], nil) })},
+	{code: "I2", name: "HIS alone has booked a payment", plan: nobodys("HP%s8%013d", false)},
+	{code: "BACKFILL", name: "HIS and channel have a payment that nobody made here", plan: nobodys("HP%s7%013d", true)},
+	{code: "PHANTOM", name: "neither HIS nor channel hands a payment in", plan: onlyHere},
+	{code: "I6", name: "closed here, and booked by HIS", way: channels.WayQR, of: []int{0, 1}, plan: closedAndBooked},
+	{code: "I7", name: "HIS has a payment without its number", plan: atHIS("ROW_UNKEYED", 0, everybody)},
+	{code: "I8", name: "HIS has a payment as cash", plan: atHIS("ROW_CASH", 0, everybody)},
+	{code: "I3", name: "HIS lacks a refund", back: true, plan: refundAtHIS("ROW_MISSING", func(f *fault, v *visit, no string) { f.row(v, no, nil, &v.backs[0], &v.backs[0]) })},
+	{code: "I7", name: "HIS has a refund without its number", back: true, plan: refundAtHIS("ROW_UNKEYED", everybodys)},
+	{code: "I4", name: "HIS alone took a charge back", back: true, plan: voidedAlone},
 }
+
+// everybodys is a refund of which everybody says the same.
+func everybodys(f *fault, v *visit, no string) { f.row(v, no, &v.backs[0], &v.backs[0], &v.backs[0]) }
