@@ -44,8 +44,8 @@ const (
 // [$1, $2). What the journal keeps is read from its events.
 var actRows = []string{
 	`SELECT at, who, act, subject, detail FROM acts WHERE day BETWEEN $3 AND $4`,
-	`SELECT created_at, '', 'key.new', id, person || ' ' || role FROM api_keys WHERE created_at >= $1 AND created_at < $2`,
-	`SELECT revoked_at, '', 'key.revoke', id, person || ' ' || role FROM api_keys WHERE revoked_at >= $1 AND revoked_at < $2`,
+	`SELECT created_at, made_by, 'key.new', id, person || ' ' || role FROM api_keys WHERE created_at >= $1 AND created_at < $2`,
+	`SELECT revoked_at, revoked_by, 'key.revoke', id, person || ' ' || role FROM api_keys WHERE revoked_at >= $1 AND revoked_at < $2`,
 	`SELECT at, person, 'payout.approve', number, role FROM payout_approvals WHERE at >= $1 AND at < $2`,
 	`SELECT requested_at, maker, 'payout.request', number, kind || ' ' || hospital || ' ' || amount_fen::TEXT || ' fen' FROM payouts WHERE requested_at >= $1 AND requested_at < $2`,
 	`SELECT paused_at, paused_by, 'payout.pause', id, reason FROM payout_pauses WHERE paused_at >= $1 AND paused_at < $2`,

@@ -37,6 +37,9 @@ func TestWhoDidWhatIsFoundAgain(t *testing.T) {
 	if _, err := jobsv1connect.NewJobServiceClient(http.DefaultClient, w.url, bearer(operator)).PauseJob(ctx, &jobsv1.PauseJobRequest{Name: "poll"}); err != nil {
 		t.Fatal(err)
 	}
+	if err := w.RevokeKey(ctx, mustSigner(t, operator).ID()); err != nil {
+		t.Fatal(err)
+	}
 	audit := auditv1connect.NewAuditServiceClient(http.DefaultClient, w.url, bearer(newKey(t, w.Server, "赵审计", auth.Auditor)))
 	list, err := audit.ListActs(ctx, &auditv1.ListActsRequest{})
 	if err != nil {
@@ -47,10 +50,14 @@ func TestWhoDidWhatIsFoundAgain(t *testing.T) {
 		found = append(found, a.GetWho()+" "+a.GetAct()+" "+a.GetSubject())
 	}
 	text := strings.Join(found, "\n")
-	for _, want := range []string{"收费员1 refund.ask " + no, "李主管 refund.decided " + no, "孙运营 job.pause poll", " key.new key_"} {
+	for _, want := range []string{"收费员1 refund.ask " + no, "李主管 refund.decided " + no, "孙运营 job.pause poll", atTerminal() + " key.new key_",
+		atTerminal() + " key.revoke " + mustSigner(t, operator).ID()} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not found in:\n%s", want, text)
 		}
+	}
+	if who := atTerminal(); !strings.HasPrefix(who, "cli:") || len(who) < 5 {
+		t.Errorf("who works at the command line is %q", who)
 	}
 	one, err := audit.ListActs(ctx, &auditv1.ListActsRequest{Who: "李主管"})
 	if err != nil || len(one.GetActs()) != 1 || !strings.Contains(one.GetActs()[0].GetDetail(), "项目已执行") {

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -64,25 +66,34 @@ func (s *Server) Reconcile(ctx context.Context, day ledger.Day, progress func(st
 	return engine.Run(ctx, day)
 }
 
+// atTerminal is who works at the command line, in the audit trail: no key is needed
+// there, since whoever may read the data directory may do anything.
+func atTerminal() string {
+	if who, err := user.Current(); err == nil {
+		return "cli:" + who.Username
+	}
+	return "cli:" + strconv.Itoa(os.Getuid()) // a user without a name, as in a container
+}
+
 // NewKey makes a key. It is shown this once.
 func (s *Server) NewKey(ctx context.Context, name string, role auth.Role) (string, error) {
-	return auth.New(ctx, s.DB, name, role, s.now())
+	return auth.New(ctx, s.DB, name, role, atTerminal(), s.now())
 }
 
 // NewDeputy makes a key by which a person stands in for the holder of a role, to the
 // end of a day (U21).
 func (s *Server) NewDeputy(ctx context.Context, name string, role auth.Role, holder string, last ledger.Day) (string, error) {
-	return auth.NewDeputy(ctx, s.DB, name, role, holder, last.Add(1).Start(), s.now())
+	return auth.NewDeputy(ctx, s.DB, name, role, holder, atTerminal(), last.Add(1).Start(), s.now())
 }
 
 // RevokeKey ends a key for ever.
 func (s *Server) RevokeKey(ctx context.Context, id string) error {
-	return auth.Revoke(ctx, s.DB, id, s.now())
+	return auth.Revoke(ctx, s.DB, id, atTerminal(), s.now())
 }
 
 // WriteKeys prints every key ever made.
 func WriteKeys(w io.Writer, keys []auth.Key) {
-	list := newTable("key", "name", "kind", "role", "made", "deputy", "revoked")
+	list := newTable("key", "name", "kind", "role", "made", "by", "deputy", "revoked", "by")
 	for _, k := range keys {
 		revoked, deputy := "", ""
 		if k.Until != nil {
@@ -91,7 +102,7 @@ func WriteKeys(w io.Writer, keys []auth.Key) {
 		if k.RevokedAt != nil {
 			revoked = k.RevokedAt.In(ledger.Beijing).Format("2006-01-02 15:04")
 		}
-		list.add(k.Key, k.Name, string(k.Kind), string(k.Role), k.CreatedAt.In(ledger.Beijing).Format("2006-01-02 15:04"), deputy, revoked)
+		list.add(k.Key, k.Name, string(k.Kind), string(k.Role), k.CreatedAt.In(ledger.Beijing).Format("2006-01-02 15:04"), k.MadeBy, deputy, revoked, k.RevokedBy)
 	}
 	list.write(w)
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/clearward/clearward/api/auth"
 	"github.com/clearward/clearward/ledger/db"
 	"github.com/clearward/clearward/ledger/db/dbtest"
@@ -17,7 +19,7 @@ var noon = time.Date(2026, 9, 15, 4, 0, 0, 0, time.UTC)
 
 func newKey(t *testing.T, d *db.DB, name string, role auth.Role) string {
 	t.Helper()
-	key, err := auth.New(t.Context(), d, name, role, noon)
+	key, err := auth.New(t.Context(), d, name, role, "cli:root", noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,16 +44,39 @@ func TestAKeyStandsForItsPersonUntilItIsRevoked(t *testing.T) {
 	if err != nil || p.Name != "Wang Li" || p.Kind != auth.Person || p.Role != auth.Accountant || !strings.HasPrefix(p.Key, "key_") {
 		t.Errorf("Check = %+v, %v", p, err)
 	}
-	for range 2 {
-		if err := auth.Revoke(t.Context(), d, p.Key, noon.Add(time.Hour)); err != nil {
+	for _, by := range []string{"赵管理", "cli:root"} { // the second changes nothing
+		if err := auth.Revoke(t.Context(), d, p.Key, by, noon.Add(time.Hour)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	_, err = auth.Check(t.Context(), d, noon, key)
 	wantErr(t, err, auth.ErrRevoked, "of Wang Li")
 	keys, err := auth.List(t.Context(), d)
-	if err != nil || len(keys) != 1 || keys[0].Principal != p || keys[0].RevokedAt == nil || !keys[0].RevokedAt.Equal(noon.Add(time.Hour)) {
+	if err != nil || len(keys) != 1 || keys[0].Principal != p || keys[0].RevokedAt == nil || !keys[0].RevokedAt.Equal(noon.Add(time.Hour)) ||
+		keys[0].MadeBy != "cli:root" || keys[0].RevokedBy != "赵管理" {
 		t.Errorf("List = %+v, %v", keys, err)
+	}
+}
+
+// Nobody makes or revokes a key without a name: not here, and not in SQL.
+func TestWhoMakesOrRevokesAKeyIsNamed(t *testing.T) {
+	d := dbtest.New(t, auth.Schema)
+	_, err := auth.New(t.Context(), d, "Wang Li", auth.Accountant, "", noon)
+	wantErr(t, err, auth.ErrNoMaker, "is named")
+	p, err := auth.Check(t.Context(), d, noon, newKey(t, d, "Wang Li", auth.Accountant))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantErr(t, auth.Revoke(t.Context(), d, p.Key, "", noon), auth.ErrNoMaker, "is named")
+	for sql, constraint := range map[string]string{
+		`UPDATE api_keys SET made_by = ''`:          "api_keys_made_by",
+		`UPDATE api_keys SET revoked_at = now()`:    "api_keys_revoked_by",
+		`UPDATE api_keys SET revoked_by = 'nobody'`: "api_keys_revoked_by",
+	} {
+		var refused *pgconn.PgError
+		if _, err := d.Pool.Exec(t.Context(), sql); !errors.As(err, &refused) || refused.ConstraintName != constraint {
+			t.Errorf("%s: %v, want %s", sql, err, constraint)
+		}
 	}
 }
 
@@ -75,16 +100,16 @@ func TestWhatIsNoKeyIsRefused(t *testing.T) {
 		_, err := auth.Check(t.Context(), d, noon, wrong)
 		wantErr(t, err, auth.ErrUnknownKey, "the key is unknown")
 	}
-	wantErr(t, auth.Revoke(t.Context(), d, "key_0000", noon), auth.ErrUnknownKey, "key_0000")
+	wantErr(t, auth.Revoke(t.Context(), d, "key_0000", "cli:root", noon), auth.ErrUnknownKey, "key_0000")
 }
 
 func TestAKeyNeedsARoleAndAName(t *testing.T) {
 	d := dbtest.New(t, auth.Schema)
-	_, err := auth.New(t.Context(), d, "Wang Li", "", noon)
+	_, err := auth.New(t.Context(), d, "Wang Li", "", "cli:root", noon)
 	wantErr(t, err, auth.ErrNoRole, "a key needs a role, one of [ACCOUNTANT FINANCE_HEAD")
-	_, err = auth.New(t.Context(), d, "Wang Li", "BOSS", noon)
+	_, err = auth.New(t.Context(), d, "Wang Li", "BOSS", "cli:root", noon)
 	wantErr(t, err, auth.ErrNoRole, `"BOSS" is none`)
-	_, err = auth.New(t.Context(), d, " \t", auth.Accountant, noon)
+	_, err = auth.New(t.Context(), d, " \t", auth.Accountant, "cli:root", noon)
 	wantErr(t, err, auth.ErrNoName, "a key needs the name")
 }
 
@@ -112,7 +137,7 @@ func TestDutiesThatMustNotMeet(t *testing.T) {
 	} {
 		name := string(c.has + " " + c.wants)
 		newKey(t, d, name, c.has)
-		_, err := auth.New(t.Context(), d, strings.ToLower(name), c.wants, noon)
+		_, err := auth.New(t.Context(), d, strings.ToLower(name), c.wants, "cli:root", noon)
 		switch {
 		case c.says == "" && err != nil:
 			t.Errorf("%s, then %s: %v", c.has, c.wants, err)
@@ -128,7 +153,7 @@ func TestARevokedKeyNoLongerForbidsAnotherPost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := auth.Revoke(t.Context(), d, p.Key, noon); err != nil {
+	if err := auth.Revoke(t.Context(), d, p.Key, "cli:root", noon); err != nil {
 		t.Fatal(err)
 	}
 	newKey(t, d, "Wang Li", auth.FinanceHead)
@@ -141,7 +166,7 @@ func TestAForbiddenPairIsRefusedAlsoWhenMadeAtOnce(t *testing.T) {
 		var all sync.WaitGroup
 		for _, role := range []auth.Role{auth.Accountant, auth.FinanceHead} {
 			all.Go(func() {
-				if _, err := auth.New(t.Context(), d, "Wang Li", role, noon); err != nil && !errors.Is(err, auth.ErrForbiddenPair) {
+				if _, err := auth.New(t.Context(), d, "Wang Li", role, "cli:root", noon); err != nil && !errors.Is(err, auth.ErrForbiddenPair) {
 					t.Error(err)
 				}
 			})
@@ -157,7 +182,7 @@ func TestAForbiddenPairIsRefusedAlsoWhenMadeAtOnce(t *testing.T) {
 				continue
 			}
 			valid++
-			if err := auth.Revoke(t.Context(), d, k.Key, noon); err != nil {
+			if err := auth.Revoke(t.Context(), d, k.Key, "cli:root", noon); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -218,8 +243,8 @@ func TestAProgramCannotApprove(t *testing.T) {
 		wantErr(t, auth.Allow(p, action), auth.ErrDenied, "that takes a person")
 	}
 	d := dbtest.New(t, auth.Schema)
-	_, err := d.Pool.Exec(t.Context(), `INSERT INTO api_keys (id, hash, person, kind, role, created_at)
-		VALUES ('key_1', repeat('x', 32)::bytea, 'app', 'SERVICE', 'FINANCE_HEAD', now())`)
+	_, err := d.Pool.Exec(t.Context(), `INSERT INTO api_keys (id, hash, person, kind, role, created_at, made_by)
+		VALUES ('key_1', repeat('x', 32)::bytea, 'app', 'SERVICE', 'FINANCE_HEAD', now(), 'cli:root')`)
 	if err == nil || !strings.Contains(err.Error(), "api_keys_kind") {
 		t.Errorf("a program with a checker's role was stored: %v", err)
 	}

@@ -26,7 +26,7 @@ const longest = 92 * 24 * time.Hour
 // NewDeputy makes a key by which a person stands in for another one, the holder of
 // the role, until a time (U21). It is a key as those of New: the roles that must not
 // meet are those of the deputy's own keys.
-func NewDeputy(ctx context.Context, d *db.DB, name string, role Role, holder string, until, now time.Time) (string, error) {
+func NewDeputy(ctx context.Context, d *db.DB, name string, role Role, holder, by string, until, now time.Time) (string, error) {
 	name, holder = spaced(name), spaced(holder)
 	switch {
 	case role == Service || holder == "" || strings.EqualFold(name, holder):
@@ -34,7 +34,7 @@ func NewDeputy(ctx context.Context, d *db.DB, name string, role Role, holder str
 	case !until.After(now) || until.Sub(now) > longest:
 		return "", fmt.Errorf("%w: the end %s is not within the next %d days", ErrDeputy, until.UTC().Format(time.RFC3339), int(longest.Hours()/24))
 	}
-	return create(ctx, d, keyRow{name: name, role: role, holder: holder, until: &until}, now)
+	return create(ctx, d, keyRow{name: name, role: role, holder: holder, until: &until, by: by}, now)
 }
 
 // holds refuses a deputy of somebody who has no key of the role.

@@ -13,7 +13,7 @@ func TestADeputysRightEndsByItself(t *testing.T) {
 	d := dbtest.New(t, auth.Schema)
 	newKey(t, d, "Li Na", auth.FinanceHead)
 	until := noon.Add(24 * time.Hour)
-	key, err := auth.NewDeputy(t.Context(), d, "Zhao Min", auth.FinanceHead, " li  na", until, noon)
+	key, err := auth.NewDeputy(t.Context(), d, "Zhao Min", auth.FinanceHead, " li  na", "cli:root", until, noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func TestADeputysRightEndsByItself(t *testing.T) {
 	_, err = enter()
 	wantErr(t, err, auth.ErrEnded, "Zhao Min stood in for li na until 2026-09-16T04:00:00Z")
 	// The post is free again: it no longer forbids another one.
-	if _, err := auth.New(t.Context(), d, "Zhao Min", auth.Treasurer, until); err != nil {
+	if _, err := auth.New(t.Context(), d, "Zhao Min", auth.Treasurer, "cli:root", until); err != nil {
 		t.Error(err)
 	}
 }
@@ -44,7 +44,7 @@ func TestWhoMayBeADeputy(t *testing.T) {
 	newKey(t, d, "Li Na", auth.FinanceHead)
 	newKey(t, d, "Wang Li", auth.Treasurer)
 	tomorrow := noon.Add(24 * time.Hour)
-	if _, err := auth.NewDeputy(t.Context(), d, "Sun Yu", auth.FinanceHead, "Li Na", tomorrow, noon); err != nil {
+	if _, err := auth.NewDeputy(t.Context(), d, "Sun Yu", auth.FinanceHead, "Li Na", "cli:root", tomorrow, noon); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {
@@ -64,7 +64,7 @@ func TestWhoMayBeADeputy(t *testing.T) {
 		{"Zhao Min", auth.FinanceHead, "Sun Yu", tomorrow, auth.ErrDeputy, "Sun Yu has no key of FINANCE_HEAD"}, // a deputy has no deputy
 		{"Wang Li", auth.FinanceHead, "Li Na", tomorrow, auth.ErrForbiddenPair, "who approves a payout may not execute it"},
 	} {
-		_, err := auth.NewDeputy(t.Context(), d, c.name, c.role, c.holder, c.until, noon)
+		_, err := auth.NewDeputy(t.Context(), d, c.name, c.role, c.holder, "cli:root", c.until, noon)
 		wantErr(t, err, c.want, c.says)
 	}
 }

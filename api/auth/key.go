@@ -55,7 +55,9 @@ type Principal struct {
 type Key struct {
 	Principal
 	CreatedAt time.Time
+	MadeBy    string
 	RevokedAt *time.Time
+	RevokedBy string // "" while it is valid
 }
 
 const prefix = sdk.Prefix
@@ -69,12 +71,15 @@ var ErrRevoked = errors.New("the key has been revoked")
 // ErrNoName is wrapped where a key is asked for nobody.
 var ErrNoName = errors.New("a key needs the name of a person or program")
 
+// ErrNoMaker is wrapped where nobody says that a key is to be made or revoked.
+var ErrNoMaker = errors.New("whoever makes or revokes a key is named")
+
 // New makes a key for a person, or for a program where the role is Service, and
 // returns it: it can never be shown again, since only its hash is kept. A role
 // that must not meet another of the same person's is refused; names are compared
-// without regard to case and extra spaces.
-func New(ctx context.Context, d *db.DB, name string, role Role, now time.Time) (string, error) {
-	return create(ctx, d, keyRow{name: spaced(name), role: role}, now)
+// without regard to case and extra spaces. by is who makes it, for the audit trail.
+func New(ctx context.Context, d *db.DB, name string, role Role, by string, now time.Time) (string, error) {
+	return create(ctx, d, keyRow{name: spaced(name), role: role, by: by}, now)
 }
 
 func spaced(name string) string { return strings.Join(strings.Fields(name), " ") }
@@ -85,12 +90,16 @@ type keyRow struct {
 	role   Role
 	holder string // of a deputy
 	until  *time.Time
+	by     string // who makes it
 }
 
 func create(ctx context.Context, d *db.DB, k keyRow, now time.Time) (string, error) {
 	name, role := k.name, k.role
 	if name == "" {
 		return "", ErrNoName
+	}
+	if k.by == "" {
+		return "", ErrNoMaker
 	}
 	if !slices.Contains(Roles, role) {
 		return "", fmt.Errorf("%w, one of %v; %q is none", ErrNoRole, Roles, role)
@@ -122,8 +131,8 @@ func create(ctx context.Context, d *db.DB, k keyRow, now time.Time) (string, err
 				return fmt.Errorf("%s: %w", name, err)
 			}
 		}
-		_, err = tx.Exec(ctx, `INSERT INTO api_keys (id, hash, person, kind, role, created_at, public_key, deputy_for, ends_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-			id, hash, name, string(kind), string(role), now, []byte(signer.Public()), k.holder, k.until)
+		_, err = tx.Exec(ctx, `INSERT INTO api_keys (id, hash, person, kind, role, created_at, public_key, deputy_for, ends_at, made_by) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
+			id, hash, name, string(kind), string(role), now, []byte(signer.Public()), k.holder, k.until, k.by)
 		return err
 	})
 	if err != nil {
@@ -171,10 +180,16 @@ func Check(ctx context.Context, d *db.DB, now time.Time, key string) (Principal,
 	return p, p.ended(now)
 }
 
-// Revoke ends a key by its id, for ever. Doing it again changes nothing.
-func Revoke(ctx context.Context, d *db.DB, id string, now time.Time) error {
+// Revoke ends a key by its id, for ever. Doing it again changes nothing: by is who
+// did it first.
+func Revoke(ctx context.Context, d *db.DB, id, by string, now time.Time) error {
+	if by == "" {
+		return ErrNoMaker
+	}
 	err := d.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		done, err := tx.Exec(ctx, `UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $2) WHERE id = $1`, id, now)
+		done, err := tx.Exec(ctx, `
+			UPDATE api_keys SET revoked_at = COALESCE(revoked_at, $2), revoked_by = CASE WHEN revoked_at IS NULL THEN $3 ELSE revoked_by END
+			WHERE id = $1`, id, now, by)
 		if err == nil && done.RowsAffected() != 1 {
 			return fmt.Errorf("%w: %s", ErrUnknownKey, id)
 		}
@@ -188,12 +203,14 @@ func Revoke(ctx context.Context, d *db.DB, id string, now time.Time) error {
 
 // List returns every key ever made, by person.
 func List(ctx context.Context, d *db.DB) ([]Key, error) {
-	rows, err := d.Pool.Query(ctx, `SELECT id, person, kind, role, deputy_for, ends_at, created_at, revoked_at FROM api_keys ORDER BY lower(person), created_at, id`)
+	rows, err := d.Pool.Query(ctx, `
+		SELECT id, person, kind, role, deputy_for, ends_at, created_at, made_by, revoked_at, revoked_by FROM api_keys
+		ORDER BY lower(person), created_at, id`)
 	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
 	}
 	keys, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (k Key, err error) {
-		return k, row.Scan(&k.Key, &k.Name, &k.Kind, &k.Role, &k.For, &k.Until, &k.CreatedAt, &k.RevokedAt)
+		return k, row.Scan(&k.Key, &k.Name, &k.Kind, &k.Role, &k.For, &k.Until, &k.CreatedAt, &k.MadeBy, &k.RevokedAt, &k.RevokedBy)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list keys: %w", err)
