@@ -17,6 +17,7 @@ import (
 //	GET  /faults                  those that wait
 //	POST /pay                     {"merchant","order"} or {"code"}: the payer pays a prepay order; code is what was
 //	                              scanned, or the address or order string that was signed for a page or app
+//	POST /refund                  {"merchant","order","refund","fen"}: the merchant gives back in the channel's own portal
 //	GET  /orders?merchant=&day=   orders paid that day, with their refunds
 //	GET  /books?merchant=&day=    sums of the day in fen, and what arrives at the bank
 //	POST /refunds                 {"merchant","refund","to"}: an abnormal refund is handled on the merchant platform of
@@ -66,6 +67,7 @@ func (s *Server) admin() http.Handler {
 		}
 		show(w, what, err)
 	})
+	mux.HandleFunc("POST /refund", s.giveBackByHand)
 	mux.HandleFunc("GET /orders", func(w http.ResponseWriter, r *http.Request) {
 		list, err := s.Orders(r.FormValue("merchant"), r.FormValue("day"))
 		show(w, list, err)
@@ -92,6 +94,18 @@ func (s *Server) admin() http.Handler {
 		show(w, to, err)
 	})
 	return mux
+}
+
+func (s *Server) giveBackByHand(w http.ResponseWriter, r *http.Request) {
+	var what struct {
+		Merchant, Order, Refund string
+		Fen                     int64
+	}
+	err := read(r, &what)
+	if err == nil {
+		err = s.refundByHand(what.Merchant, what.Order, what.Refund, what.Fen)
+	}
+	show(w, what, err)
 }
 
 func read(r *http.Request, to any) error {

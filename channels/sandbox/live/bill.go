@@ -215,6 +215,15 @@ func (s *Server) spoil(m *merchant, f Fault) error {
 	}
 	image := *o
 	switch f.Do {
+	case FaultBillElsewhere:
+		there := s.merchants[f.Other]
+		if there == nil || there == m || there.Channel != m.Channel || there.orders[o.No] != nil || there.settled >= o.billDay() {
+			return fmt.Errorf("%w: order %s cannot stand in the bill of %q", ErrRefused, f.Order, f.Other)
+		}
+		moved := *o
+		moved.Merchant, moved.App = there.No, there.Apps[0]
+		s.putOrder(moved)
+		image.Missing = true
 	case FaultBillMissing:
 		image.Missing = true
 	case FaultBillAmount:

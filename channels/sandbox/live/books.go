@@ -245,7 +245,9 @@ func (s *Server) applyOrder(image order) error {
 		for int64(len(s.bySeq)) <= image.Seq {
 			s.bySeq = append(s.bySeq, nil)
 		}
-		s.bySeq[image.Seq] = o
+		if s.bySeq[image.Seq] == nil { // else it stands in the bill of another number
+			s.bySeq[image.Seq] = o
+		}
 	}
 	s.weigh(m, o, -1)
 	first := o.Paid == 0 && image.Paid > 0

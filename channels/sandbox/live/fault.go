@@ -15,6 +15,7 @@ type Fault struct {
 	API      string `json:"api,omitempty"` // of a call: pay, prepay, query, close, reverse, refund, refundquery, abnormal, bill, certificates, and those of bank and HIS
 	Merchant string `json:"merchant,omitempty"`
 	Order    string `json:"order,omitempty"`  // order number; of bank and HIS their reference
+	Other    string `json:"other,omitempty"`  // BILL_ELSEWHERE: the merchant number that has the money
 	Commit   bool   `json:"commit,omitempty"` // the work is done before it goes wrong
 	Millis   int64  `json:"millis,omitempty"` // DELAY, in the machine's time
 	Seconds  int64  `json:"seconds,omitempty"`
@@ -61,13 +62,15 @@ const (
 	FaultBillMidnight = "BILL_MIDNIGHT" // in the next day's bill
 	FaultBillRestated = "BILL_RESTATED" // from now on the trade bill names another order in its place
 	FaultBillForeign  = "BILL_FOREIGN"  // merchant, order, fen: a payment that another business took on the number
+
+	FaultBillElsewhere = "BILL_ELSEWHERE" // merchant, order, other: the money is with another number of the channel, and so is the row
 )
 
 var (
 	callFaults   = []string{FaultDelay, FaultDrop, FaultHTTP500, FaultGarbage, FaultBadSign, FaultError, FaultPassword}
 	refundFaults = []string{FaultRefundLate, FaultRefundAbnormal, FaultRefundClosed}
 	noticeFaults = []string{FaultNoticeLost, FaultNoticeTwice, FaultNoticeLate, FaultNoticeForged, FaultNoticeForeign}
-	billFaults   = []string{FaultBillMissing, FaultBillAmount, FaultBillFee, FaultBillMidnight, FaultBillRestated, FaultBillForeign}
+	billFaults   = []string{FaultBillMissing, FaultBillAmount, FaultBillFee, FaultBillMidnight, FaultBillRestated, FaultBillForeign, FaultBillElsewhere}
 )
 
 // Plant makes a fault wait for its turn, or changes the bill's row at once.

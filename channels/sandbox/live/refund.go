@@ -189,6 +189,32 @@ func (s *Server) refundOrder(c *call) out {
 	return refundFields(kept)
 }
 
+// refundByHand is the merchant who gives back in the channel's own portal, under a
+// number that no program made; nobody is told.
+func (s *Server) refundByHand(no, orderNo, refundNo string, fen int64) error {
+	s.mu.Lock()
+	s.advance()
+	err := fmt.Errorf("%w: of order %q at %q %d fen cannot be given back under %q", ErrRefused, orderNo, no, fen, refundNo)
+	if m := s.merchants[no]; m != nil {
+		now := s.cfg.Now().Unix()
+		r := refund{Merchant: no, Order: orderNo, No: refundNo, Fen: fen, Fee: m.fee(fen), At: now, Done: now, Cause: "商户平台退款", State: refundDone}
+		if o := m.orders[orderNo]; o != nil && o.State == statePaid && !o.Missing && refundNo != "" && m.refunds[m.refundKey(&r)] == nil {
+			back, returned := o.refunded()
+			billed, charged := m.billed(o)
+			r.Fee = min(r.Fee, charged-returned)
+			if fen > 0 && back+fen <= billed && m.available(now) >= fen-r.Fee {
+				s.putRefund(r)
+				err = nil
+			}
+		}
+	}
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return s.durable()
+}
+
 func refundFields(r *refund) out {
 	fen, total := strconv.FormatInt(r.Fen, 10), strconv.FormatInt(r.order.Fen, 10)
 	return out{"transaction_id": r.order.tradeNo(), "out_trade_no": r.Order, "out_refund_no": r.No, "refund_id": r.refundID(),
