@@ -89,7 +89,7 @@ func (leg *Leg) halfEffects() (Effects, ledger.Money) {
 	if leg.inCustody {
 		journal += "+E14"
 	}
-	return Effects{effect("J02", leg.acknowledged(), 0), effect(journal, settle, p.Fee), effect("J49", coupon, 0)}, 0
+	return append(leg.unpostedPay(), leg.booked(leg.acknowledged()), effect(journal, settle, p.Fee), effect("J49", coupon, 0)), 0
 }
 
 // halves is an F9 of two hospitals as its rows tell it.
