@@ -80,12 +80,11 @@ func (l *life) platform(ctx context.Context) (books, error) {
 
 // channels is what the books of the sandbox say.
 func (l *life) channels(ctx context.Context) (books, error) {
-	b, planted := books{}, map[string]bool{}
+	b, ours, others := books{}, map[string]bool{}, map[string]bool{}
 	for _, f := range l.faults {
 		for _, c := range f.found {
-			if c.PlatformFen == nil {
-				planted[strings.TrimSpace(c.Kind+" "+c.OrderNo+" "+c.RefundNo)] = true
-			}
+			name := strings.TrimSpace(c.Kind + " " + c.OrderNo + " " + c.RefundNo)
+			ours[name], others[name] = ours[name] || c.PlatformFen != nil, true
 		}
 	}
 	for _, h := range hospitals {
@@ -111,7 +110,7 @@ func (l *life) channels(ctx context.Context) (books, error) {
 			}
 		}
 	}
-	maps.DeleteFunc(b, func(name string, _ int64) bool { return planted[name] })
+	maps.DeleteFunc(b, func(name string, _ int64) bool { return others[name] && !ours[name] })
 	return b, nil
 }
 

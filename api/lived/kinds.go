@@ -3,6 +3,7 @@ package lived
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/clearward/clearward/channels"
@@ -101,16 +102,61 @@ func refundAtHIS(what string, said func(f *fault, v *visit, no string)) func(f *
 // platform to give the money back.
 func voidedAlone(f *fault) {
 	f.instead = func(ctx context.Context, l *life, v *visit) error {
-		fen := v.backs[0]
-		word := l.his[v.hospital.code].Cancel(ctx, channels.HISRequest{Hospital: v.hospital.code, BillNo: v.bill(), OrderNo: v.order,
-			RefundNo: fmt.Sprintf("WINDOW%d", v.n), Amount: ledger.Money(fen), Tender: v.number.channel, Operator: "C01", Key: fmt.Sprintf("window-%d", v.n), BizType: string(v.biz)})
-		if word.Outcome != channels.OutcomeSucceeded {
-			return fmt.Errorf("%w: HIS does not void %s: %s %s", ErrDemo, v.bill(), word.Outcome, word.Reason.Text)
+		if err := l.voids(ctx, v, fmt.Sprintf("WINDOW%d", v.n), false); err != nil {
+			return err
 		}
+		fen := v.backs[0]
 		f.row(v, "", &fen, nil, nil)
 		f.found[0].Kind, f.found[0].AmountFen = "REFUND", fen // long: HIS has given it back, and the money is here
 		return nil
 	}
+}
+
+// elsewhere is a payment whose money the channel gave to the number of another
+// hospital: short where it is owed, long where it is.
+func elsewhere(f *fault) {
+	f.paid = func(ctx context.Context, l *life, v *visit) error {
+		other := &hospitals[1-slices.Index([]string{hospitals[0].code, hospitals[1].code}, v.hospital.code)]
+		there := *v
+		there.hospital, there.number = other, &other.numbers[0]
+		f.row(v, "", &v.fen, &v.fen, nil)
+		f.row(&there, "", nil, nil, &v.fen)
+		return spoil(ctx, l, v, map[string]any{"do": "BILL_ELSEWHERE", "other": there.number.no})
+	}
+}
+
+// inPortal is a refund that the hospital's staff made in the channel's own portal; HIS
+// has taken the charge back under that number, or has not heard of it.
+func inPortal(inHIS bool) func(f *fault) {
+	return func(f *fault) {
+		f.instead = func(ctx context.Context, l *life, v *visit) error {
+			fen, no := v.backs[0], fmt.Sprintf("MP%s%06d", lifeDay.Compact(), f.n)
+			var his *int64
+			if inHIS {
+				if err := l.voids(ctx, v, no, true); err != nil {
+					return err
+				}
+				his = &fen
+			}
+			f.row(v, no, his, nil, &fen)
+			return l.admin(ctx, "/refund", map[string]any{"merchant": v.number.no, "order": v.order, "refund": no, "fen": fen}, nil)
+		}
+	}
+}
+
+// voids has HIS take the visit's charge back at its own window, under a number that
+// the platform does not know; the row of HIS has the number once it is written back.
+func (l *life) voids(ctx context.Context, v *visit, no string, written bool) error {
+	ask := channels.HISRequest{Hospital: v.hospital.code, BillNo: v.bill(), OrderNo: v.order, RefundNo: no, Amount: ledger.Money(v.backs[0]),
+		Tender: v.number.channel, Operator: "C01", Key: "cancel-" + no, BizType: string(v.biz), RefundedAt: l.clock.Now()}
+	word := l.his[v.hospital.code].Cancel(ctx, ask)
+	if ask.Key = "refund-" + no; written && word.Outcome == channels.OutcomeSucceeded {
+		word = l.his[v.hospital.code].WriteBackRefund(ctx, ask)
+	}
+	if word.Outcome != channels.OutcomeSucceeded {
+		return fmt.Errorf("%w: HIS does not void %s: %s %s", ErrDemo, v.bill(), word.Outcome, word.Reason.Text)
+	}
+	return nil
 }
 
 // kinds are the ways in which the day goes wrong.
@@ -149,6 +195,9 @@ var kinds = []kind{
 	{code: "I3", name: "HIS lacks a refund", back: true, plan: refundAtHIS("ROW_MISSING", func(f *fault, v *visit, no string) { f.row(v, no, nil, &v.backs[0], &v.backs[0]) })},
 	{code: "I7", name: "HIS has a refund without its number", back: true, plan: refundAtHIS("ROW_UNKEYED", everybodys)},
 	{code: "I4", name: "HIS alone took a charge back", back: true, plan: voidedAlone},
+	{code: "F5", name: "a refund in the channel's portal", back: true, plan: inPortal(false)},
+	{code: "BACKFILL", name: "a refund in the channel's portal, and in HIS", back: true, plan: inPortal(true)},
+	{code: "F9", name: "the money is at another hospital's number", of: []int{0, 1}, plan: elsewhere},
 }
 
 // everybodys is a refund of which everybody says the same.

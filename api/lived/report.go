@@ -99,15 +99,20 @@ func (l *life) books(ctx context.Context, s *api.Server) error {
 		return err
 	}
 	l.say("open")
+	shown := map[string]bool{}
 	for _, i := range found.Items {
-		if i.CaseID == "" {
+		if i.CaseID == "" || shown[i.CaseID] { // one case may have a row at each of two hospitals
 			continue
 		}
+		shown[i.CaseID] = true
 		file, err := s.CaseFile(ctx, l.keys[accountant], i.CaseID)
 		if err != nil {
 			return err
 		}
 		for _, on := range file.Suspense {
+			if on.Fen < 0 {
+				l.wrong("case %s (%s) has %s on %s, which is too much the other way", file.ID, i.Code, on.Fen, on.Account)
+			}
 			fmt.Fprintf(l.o.Out, "  %s  %-12s %12s  %s %s\n", file.ID, i.Code, i.Amount, on.Account, on.Fen)
 		}
 	}

@@ -33,7 +33,7 @@ var mishaps = []mishap{
 	{"no answer of HIS (HTTP 502)", "应答不是 HIS 的（HTTP 502）", 5, map[string]any{"do": "HTTP_500"}},
 	{"done by HIS, and its answer is cut off", "HIS 已办理，应答残缺", 5, map[string]any{"do": "GARBAGE", "commit": true}},
 	{"done by HIS, and its answer is wrongly signed", "HIS 已办理，应答签名不符", 5, map[string]any{"do": "BAD_SIGN"}},
-	{"put off by HIS, twice", "HIS 繁忙，两次推迟", 5, map[string]any{"do": "ERROR", "code": "AGAIN", "times": 2}},
+	{"put off by HIS", "HIS 繁忙，推迟", 5, map[string]any{"do": "ERROR", "code": "AGAIN"}},
 }
 
 // untilThen is the hour after which every call to HIS goes through, so that what is
