@@ -47,6 +47,7 @@ var advice = []struct {
 	{pay.ErrRefundable, "GetRefundable shows the limits"},
 	{pay.ErrInFlight, "ListRefunds shows the refund under way"},
 	{pay.ErrTwoPeople, "ask another person"},
+	{pay.ErrNoCall, "handle it on the channel's merchant platform; QueryRefund then sees it"},
 	{ledger.ErrKeyConflict, "send the first request again, or take another key for another request"},
 	{ledger.ErrKeyExpired, "read what it came to by its number"},
 	{payout.ErrSamePerson, "ask another person"},

@@ -99,6 +99,8 @@ var procedures = map[string]auth.Action{
 	payv1connect.RefundServiceListRefundsProcedure:            auth.RefundRead,
 	payv1connect.RefundServiceQueryRefundProcedure:            auth.PaymentWrite,
 	payv1connect.RefundServiceDecideRefundProcedure:           auth.RefundDecide,
+	payv1connect.RefundServiceApplyAbnormalRefundProcedure:    auth.RefundApply,
+	payv1connect.RefundServiceDecideAbnormalRefundProcedure:   auth.RefundDecide,
 	payv1connect.RefundServiceReissueRefundProcedure:          auth.PaymentWrite,
 	payv1connect.RefundServiceAcknowledgeRefundProcedure:      auth.PaymentWrite,
 	payv1connect.RefundServiceReplayNoticesProcedure:          auth.PaymentWrite,

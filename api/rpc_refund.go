@@ -46,7 +46,11 @@ func refundMessage(r *pay.Refund) *payv1.Refund {
 	out := &payv1.Refund{Hospital: r.Hospital, RefundNo: r.RefundNo, OrderNo: r.OrderNo, Channel: r.Channel, MerchantNo: r.MerchantNo, BillNo: r.BillNo,
 		AmountFen: int64(r.Amount), Status: string(r.Status), Cause: string(r.Cause), Maker: r.Maker, Checker: r.Checker, Approval: r.Approval,
 		NextNo: r.NextNo, ChannelRefundNo: r.ChannelRefundNo, Abnormal: r.Abnormal, Reason: r.Reason.Text, ChannelCode: r.Reason.Code, Tell: r.Advise().ZH,
-		NeedsCheckers: int32(r.Needs), FirstChecker: r.First}
+		NeedsCheckers: int32(r.Needs), FirstChecker: r.First, TellEn: r.Advise().EN, ToDo: r.ToDo().ZH, ToDoEn: r.ToDo().EN}
+	if x := r.Application; x != nil {
+		out.Application = &payv1.AbnormalApplication{State: string(x.State), Maker: x.Maker, Checker: x.Checker, AskedAt: timestamppb.New(x.AskedAt),
+			Reason: x.Reason, BankRef: x.BankRef}
+	}
 	if !r.SuccessAt.IsZero() {
 		out.SuccessAt = timestamppb.New(r.SuccessAt)
 	}
@@ -180,19 +184,55 @@ func (f refundService) QueryRefund(ctx context.Context, r *payv1.QueryRefundRequ
 	return &payv1.QueryRefundResponse{Refund: one}, nil
 }
 
-// DecideRefund implements the call.
-func (f refundService) DecideRefund(ctx context.Context, r *payv1.DecideRefundRequest) (*payv1.DecideRefundResponse, error) {
+// readBack checks a decision: why it is no, and that the amount that was shown is
+// that of the refund.
+func (f refundService) readBack(ctx context.Context, r interface {
+	GetHospital() string
+	GetRefundNo() string
+	GetApprove() bool
+	GetReason() string
+	GetAmountFen() int64
+}) error {
 	if !r.GetApprove() && strings.TrimSpace(r.GetReason()) == "" {
-		return nil, pay.ErrField.Because("reason", "must not be empty: who asked is told why")
+		return pay.ErrField.Because("reason", "must not be empty: who asked is told why")
 	}
 	one, err := f.s.refunds().Get(ctx, r.GetHospital(), r.GetRefundNo())
 	if err == nil && r.GetAmountFen() != 0 && r.GetAmountFen() != int64(one.Amount) {
 		err = pay.ErrDiffers.Because("amount_fen", "%s is read back, refund %s is %s: look at it again", ledger.Money(r.GetAmountFen()), one.RefundNo, one.Amount)
 	}
+	return err
+}
+
+// ApplyAbnormalRefund implements the call.
+func (f refundService) ApplyAbnormalRefund(ctx context.Context, r *payv1.ApplyAbnormalRefundRequest) (*payv1.ApplyAbnormalRefundResponse, error) {
+	if err := keyed(r.GetIdempotencyKey()); err != nil {
+		return nil, err
+	}
+	one, err := f.s.refunds().ApplyAbnormal(ctx, r.GetHospital(), r.GetRefundNo(), r.GetIdempotencyKey(), caller(ctx).Name)
 	if err != nil {
 		return nil, err
 	}
-	one, err = f.s.refunds().Decide(ctx, r.GetHospital(), r.GetRefundNo(), caller(ctx).Name, r.GetApprove(), r.GetReason())
+	return &payv1.ApplyAbnormalRefundResponse{Refund: refundMessage(one)}, nil
+}
+
+// DecideAbnormalRefund implements the call.
+func (f refundService) DecideAbnormalRefund(ctx context.Context, r *payv1.DecideAbnormalRefundRequest) (*payv1.DecideAbnormalRefundResponse, error) {
+	if err := f.readBack(ctx, r); err != nil {
+		return nil, err
+	}
+	one, err := f.s.refunds().DecideAbnormal(ctx, r.GetHospital(), r.GetRefundNo(), caller(ctx).Name, r.GetApprove(), r.GetReason())
+	if err != nil {
+		return nil, err
+	}
+	return &payv1.DecideAbnormalRefundResponse{Refund: refundMessage(one)}, nil
+}
+
+// DecideRefund implements the call.
+func (f refundService) DecideRefund(ctx context.Context, r *payv1.DecideRefundRequest) (*payv1.DecideRefundResponse, error) {
+	if err := f.readBack(ctx, r); err != nil {
+		return nil, err
+	}
+	one, err := f.s.refunds().Decide(ctx, r.GetHospital(), r.GetRefundNo(), caller(ctx).Name, r.GetApprove(), r.GetReason())
 	if err != nil {
 		return nil, err
 	}

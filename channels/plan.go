@@ -69,3 +69,20 @@ var (
 	// PlanTransfer: ten seconds, then slower; never sent again while unknown.
 	PlanTransfer = Plan{{10 * time.Second, ActQuery}, {time.Minute, ActQuery}, {5 * time.Minute, ActQuery}, {15 * time.Minute, ActQuery}, {time.Hour, ActQuery}}
 )
+
+// SweepAt is when a refund that the channel calls abnormal is asked for next: one,
+// three and seven days after it was accepted, then every week (spec/reconciliation.md
+// 2.4). A person may end it on the channel's merchant platform at any time.
+func SweepAt(accepted, now time.Time) time.Time {
+	const day = 24 * time.Hour
+	at := accepted.Add(day)
+	for _, wait := range []time.Duration{2 * day, 4 * day} {
+		if !at.After(now) {
+			at = at.Add(wait)
+		}
+	}
+	for !at.After(now) {
+		at = at.Add(7 * day)
+	}
+	return at
+}

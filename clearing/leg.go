@@ -38,19 +38,20 @@ type Leg struct {
 
 	// Of what is made here and not imported. Status is SUCCESS only where the row
 	// is, and the money did not come after it was closed; all else is FAILED.
-	Stage  string       // the row's own state
-	Live   bool         // made through the API
-	Posted bool         // our own journals stand for its money: J01 or E06, J19a
-	Late   bool         // the money came after we had closed the order: E06+J04 stand, a refund is proposed
-	Acked  ledger.Money // what HIS acknowledged to us: J02 stands for it
-	Taken  bool         // HIS acknowledged it, whether or not J02 was ours to post
-	Owed   ledger.Money // a refund that the channel has not accepted: Debit stands for it
-	Debit  string       // the journal by which the refund became a debt, "" where the debt stood before
-	DebtNo string       // the number under which 2205 and 1125 keep the refund
-	NextNo string       // of a closed refund: the number that goes on with the debt
-	CaseID string       // the refund pays what this case owes
-	Held   bool         // reconciliation posts for it, we do not
-	Digest int64        // changes with all of these but Held
+	Stage    string       // the row's own state
+	Live     bool         // made through the API
+	Posted   bool         // our own journals stand for its money: J01 or E06, J19a
+	Late     bool         // the money came after we had closed the order: E06+J04 stand, a refund is proposed
+	Acked    ledger.Money // what HIS acknowledged to us: J02 stands for it
+	Taken    bool         // HIS acknowledged it, whether or not J02 was ours to post
+	Owed     ledger.Money // a refund that the channel has not accepted: Debit stands for it
+	Debit    string       // the journal by which the refund became a debt, "" where the debt stood before
+	DebtNo   string       // the number under which 2205 and 1125 keep the refund
+	NextNo   string       // of a closed refund: the number that goes on with the debt
+	CaseID   string       // the refund pays what this case owes
+	Abnormal bool         // of an accepted refund: the channel holds the money, or has given it to the merchant's bank account
+	Held     bool         // reconciliation posts for it, we do not
+	Digest   int64        // changes with all of these but Held
 }
 
 // fundDay dates the leg where the money moved: a payment by the channel's own
@@ -126,6 +127,9 @@ func (l *Leg) digest(canon []byte) int64 {
 		if l.NextNo != "" {
 			text = fmt.Appendf(text, " next %s", l.NextNo)
 		}
+		if l.Abnormal {
+			text = append(text, " abnormal"...)
+		}
 	}
 	sum := sha256.Sum256(text)
 	return int64(binary.BigEndian.Uint64(sum[:]))
@@ -145,16 +149,16 @@ type LegQuery struct {
 
 const legColumns = `, hospital, channel, merchant_no, order_no, trade_no, bill_no, biz_type, terminal, patient_ref,
 	amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at, status, fund_day, live_row, posted, late, acked_fen, taken, owed_fen,
-	debit, debt_no, next_no, case_id, held, digest`
+	debit, debt_no, next_no, case_id, held, digest, abnormal`
 
 // The columns of each table that stand for those of legColumns.
 const (
 	payColumns = `, hospital, channel, merchant_no, order_no, trade_no, bill_no, biz_type, terminal, patient_ref,
 	amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at, status, fund_day, way <> '' AS live_row, posted, late, acked_fen,
-	his = 'DONE' AS taken, 0::INT8 AS owed_fen, '' AS debit, '' AS debt_no, '' AS next_no, '' AS case_id, held, digest`
+	his = 'DONE' AS taken, 0::INT8 AS owed_fen, '' AS debit, '' AS debt_no, '' AS next_no, '' AS case_id, held, digest, FALSE AS abnormal`
 	refundColumns = `, hospital, channel, merchant_no, order_no, trade_no, bill_no, biz_type, terminal, patient_ref,
 	amount_fen, settle_fen, fee_fen, occurred_at, channel_success_at, status, fund_day, created_at IS NOT NULL AS live_row, posted, FALSE AS late,
-	0::INT8 AS acked_fen, FALSE AS taken, CASE WHEN status = 'OWED' THEN owed_fen ELSE 0 END AS owed_fen, debit, debt_no, next_no, case_id, held, digest`
+	0::INT8 AS acked_fen, FALSE AS taken, CASE WHEN status = 'OWED' THEN owed_fen ELSE 0 END AS owed_fen, debit, debt_no, next_no, case_id, held, digest, abnormal`
 )
 
 // The order is that of the bytes of the order number, as all sides of a match
@@ -213,7 +217,7 @@ func scanLegs(rows pgx.Rows, emit func(*Leg) error) error {
 	_, err := pgx.ForEachRow(rows, []any{&leg.Kind, &leg.RefundNo, &leg.Hospital, &leg.Channel, &leg.MerchantNo, &leg.OrderNo, &leg.TradeNo,
 		&leg.BillNo, &leg.BizType, &leg.Terminal, &leg.Patient, &leg.Amount, &leg.Settle, &leg.Fee, &leg.OccurredAt, &successAt,
 		&leg.Stage, &leg.Day, &leg.Live, &leg.Posted, &leg.Late, &leg.Acked, &leg.Taken, &leg.Owed, &leg.Debit, &leg.DebtNo, &leg.NextNo, &leg.CaseID, &leg.Held,
-		&leg.Digest}, func() error {
+		&leg.Digest, &leg.Abnormal}, func() error {
 		leg.Status = leg.matched()
 		leg.Final, leg.ChannelSuccessAt = successAt != nil, time.Time{}
 		if successAt != nil {

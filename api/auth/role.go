@@ -54,6 +54,7 @@ const (
 	PaymentWrite  Action = "payment.write" // by the apps of a hospital
 	RefundRead    Action = "refund.read"
 	RefundDecide  Action = "refund.decide" // the second person, who was not the maker
+	RefundApply   Action = "refund.apply"  // for an abnormal refund, whose money then leaves as a payout (J39)
 	PayoutRead    Action = "payout.read"
 	PayoutQuery   Action = "payout.query" // asks the bank; it moves nothing
 	PayoutRequest Action = "payout.request"
@@ -75,7 +76,7 @@ var allowed = map[Role][]Action{
 	Accountant:  {HospitalRead, RefundRead, PayoutRead, CaseRead, CaseNote, CaseAssign, CasePropose, ReconRun, AuditRead, JobRead, DailyRead, APIRead},
 	FinanceHead: {HospitalRead, RefundRead, RefundDecide, PayoutRead, PayoutQuery, PayoutApprove, PayoutRefuse, PayoutPause, PayoutResume, PayeeApprove, CaseRead, CaseNote, CaseApprove, CaseReject, AuditRead, JobRead, DailyRead, APIRead},
 	Cashier:     {CaseRead, CaseNote, CashWrite, APIRead},
-	Treasurer:   {HospitalRead, PayoutRead, PayoutQuery, PayoutRequest, PayoutRefuse, PayoutPause, PayoutResume, CaseRead, APIRead},
+	Treasurer:   {HospitalRead, RefundRead, RefundApply, PayoutRead, PayoutQuery, PayoutRequest, PayoutRefuse, PayoutPause, PayoutResume, CaseRead, APIRead},
 	Insurance:   {CaseRead, CaseNote, APIRead},
 	IT:          {HospitalRead, CaseRead, CaseNote, FeedWrite, JobRead, JobManage, APIRead},
 	Operator:    {HospitalRead, PayoutRead, PayoutQuery, PayoutPause, PayeePropose, CaseRead, CaseNote, FeedWrite, ImportWrite, ReconRun, SetupWrite, JobRead, JobManage, DailyRead, APIRead},

@@ -16,15 +16,18 @@ type NoticeKind string
 
 // The kinds of notices.
 const (
-	NoticePaid         NoticeKind = "PAID"
-	NoticePaidLate     NoticeKind = "PAID_LATE" // after it was closed: do not serve before a person has decided
-	NoticeNotPaid      NoticeKind = "NOT_PAID"  // failed, closed or reversed: another payment may be made
-	NoticeHISRefused   NoticeKind = "HIS_REFUSED"
-	NoticeRefundOwed   NoticeKind = "REFUND_OWED" // HIS has cancelled, the channel is asked
-	NoticeRefunded     NoticeKind = "REFUNDED"    // accepted by the channel
-	NoticeRefundFinal  NoticeKind = "REFUND_FINAL"
-	NoticeRefundFailed NoticeKind = "REFUND_FAILED"
-	NoticeRefundClosed NoticeKind = "REFUND_CLOSED" // the debt stays and goes on under another number
+	NoticePaid        NoticeKind = "PAID"
+	NoticePaidLate    NoticeKind = "PAID_LATE" // after it was closed: do not serve before a person has decided
+	NoticeNotPaid     NoticeKind = "NOT_PAID"  // failed, closed or reversed: another payment may be made
+	NoticeHISRefused  NoticeKind = "HIS_REFUSED"
+	NoticeRefundOwed  NoticeKind = "REFUND_OWED" // HIS has cancelled, the channel is asked
+	NoticeRefunded    NoticeKind = "REFUNDED"    // accepted by the channel
+	NoticeRefundFinal NoticeKind = "REFUND_FINAL"
+	// The channel holds the money, the payer's account cannot be used: finance goes on
+	// with it, nothing is lost.
+	NoticeRefundAbnormal NoticeKind = "REFUND_ABNORMAL"
+	NoticeRefundFailed   NoticeKind = "REFUND_FAILED"
+	NoticeRefundClosed   NoticeKind = "REFUND_CLOSED" // the debt stays and goes on under another number
 )
 
 // noticeOf is what the app is told of a change, "" for nothing.

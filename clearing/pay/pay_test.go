@@ -55,8 +55,13 @@ type outside struct {
 	calls   []string
 }
 
-func (o *outside) Gateway(string, string) (channels.Gateway, error) { return gateway{o}, nil }
-func (o *outside) HIS(string) (channels.HISGateway, error)          { return his{o}, nil }
+func (o *outside) Gateway(channel, _ string) (channels.Gateway, error) {
+	if channel == channels.Alipay {
+		return struct{ channels.Gateway }{gateway{o}}, nil // takes no application
+	}
+	return gateway{o}, nil
+}
+func (o *outside) HIS(string) (channels.HISGateway, error) { return his{o}, nil }
 
 func (o *outside) called(call, no string) { o.calls = append(o.calls, call+" "+no) }
 
@@ -91,6 +96,9 @@ func (g gateway) Refund(_ context.Context, r channels.RefundRequest) channels.Re
 }
 func (g gateway) QueryRefund(_ context.Context, r channels.RefundRequest) channels.RefundAnswer {
 	return next(g.outside, &g.refunds, "query refund", r.RefundNo, channels.RefundAnswer{Outcome: channels.OutcomePending})
+}
+func (g gateway) ApplyAbnormalRefund(_ context.Context, r channels.RefundRequest) channels.RefundAnswer {
+	return next(g.outside, &g.refunds, "apply "+r.RefundID, r.RefundNo, channels.RefundAnswer{Outcome: channels.OutcomePending})
 }
 func (g gateway) ParseNotice(http.Header, []byte) (channels.Notice, error) {
 	return channels.Notice{}, channels.ErrNotice

@@ -59,6 +59,7 @@ type Refund struct {
 	Tries, HISTries              int32
 	HIS                          HISState
 	Version                      int32
+	Application                  *Application // of an abnormal one; read by Get, nil for none
 
 	was   int32
 	fresh bool
@@ -83,6 +84,7 @@ func (r *Refund) leg() *clearing.Leg {
 		TradeNo: r.TradeNo, BillNo: r.BillNo, BizType: r.BizType, Terminal: r.Terminal, Patient: r.Patient, Amount: r.Amount, Settle: r.Settle,
 		Fee: r.Fee, OccurredAt: r.AcceptedAt, ChannelSuccessAt: r.SuccessAt, Status: status, Final: !r.SuccessAt.IsZero(), Day: r.Day,
 		Stage: string(r.Status), Live: !r.CreatedAt.IsZero(), Posted: r.Posted, Owed: owed, Debit: r.Debit, DebtNo: r.DebtNo, NextNo: r.NextNo, CaseID: r.CaseID,
+		Abnormal: r.Abnormal,
 	}
 }
 

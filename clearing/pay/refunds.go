@@ -124,8 +124,10 @@ func (s *Refunds) Get(ctx context.Context, hospital, refundNo string) (*Refund, 
 	var r *Refund
 	err := s.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		found, err := readRefunds(ctx, tx, []key{{hospital, refundNo}})
-		r = found[key{hospital, refundNo}]
-		return err
+		if r = found[key{hospital, refundNo}]; r == nil {
+			return err
+		}
+		return withApplications(ctx, tx, []*Refund{r})
 	})
 	if err == nil && r == nil {
 		err = ErrNotFound.Because("refund_no", "refund %s of hospital %s is not known", refundNo, hospital)
@@ -202,6 +204,10 @@ func (s *Refunds) Notice(ctx context.Context, channel, merchantNo string, n chan
 }
 
 func (s *Refunds) event(ctx context.Context, r *Refund, e *refundEvent) (*Refund, error) {
+	return s.eventUnder(ctx, ledger.Request{}, r, e)
+}
+
+func (s *Refunds) eventUnder(ctx context.Context, request ledger.Request, r *Refund, e *refundEvent) (*Refund, error) {
 	t, err := s.current(ctx)
 	if err != nil {
 		return r, err
@@ -213,7 +219,7 @@ func (s *Refunds) event(ctx context.Context, r *Refund, e *refundEvent) (*Refund
 	app, known := t.App(r.App)
 	e.key, e.merchant, e.at = key{r.Hospital, r.RefundNo}, m, s.Now()
 	e.platform, e.notify = t.platformCalls(r.Hospital), known && app.NotifyURL != ""
-	out, err := ledger.Submit(ctx, s.Committer, refundEventVerb, ledger.Request{}, e)
+	out, err := ledger.Submit(ctx, s.Committer, refundEventVerb, request, e)
 	if err = errors.Join(err, out.Err); err != nil {
 		return r, err
 	}
@@ -256,12 +262,13 @@ func (s *Refunds) askChannel(ctx context.Context, r *Refund) (*Refund, error) {
 	}
 	request := channels.RefundRequest{OrderNo: r.OrderNo, TradeNo: r.TradeNo, RefundNo: r.RefundNo, Total: r.Total, Amount: r.Amount, Cause: r.Cause}
 	var answer channels.RefundAnswer
+	asked := true
 	if r.Status == RefundOwed && r.Act == channels.ActResend {
-		answer = g.Refund(ctx, request)
+		answer, asked = g.Refund(ctx, request), false
 	} else {
 		answer = g.QueryRefund(ctx, request)
 	}
-	return s.event(ctx, r, &refundEvent{answer: &answer, exchange: clearing.NewExchange(r.RefundNo, answer.Exchange)})
+	return s.event(ctx, r, &refundEvent{answer: &answer, queried: asked, exchange: exchangeOf(r, answer)})
 }
 
 // Query asks the channel about a refund once and applies the answer.

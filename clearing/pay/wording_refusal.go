@@ -33,6 +33,7 @@ var refusedRefund = map[string]Advice{
 	ErrState.Code:              {"退款状态不允许该操作，请查询退款。", "The refund's state does not allow it: query the refund.", false},
 	ErrOrderOfSteps.Code:       {"请先在HIS办理退费，再发起退款。", "HIS cancels first, then the refund is asked for.", false},
 	ErrRefundable.Code:         {"超出可退金额，未退款。请核对可退金额。", "It is more than may be given back and nothing was sent: look at what is refundable.", false},
+	ErrNoCall.Code:             {"该商户号不能由系统申请异常退款，请财务在渠道商户平台办理，系统会查询到结果。", "This merchant number takes no such application from a program: finance handles it on the channel's merchant platform.", false},
 	ErrInFlight.Code:           {"该订单有一笔退款正在处理，请等待结果，不要重复退款。", "A refund of the payment is under way: wait for it.", false},
 	ErrTwoPeople.Code:          {"退款须由另一人复核，经办人不能复核。", "Another person decides a refund, not who asked for it.", false},
 	ErrTopUp.Code:              {"医院资金不足，退款须待补足后办理，请告知患者稍后到账。", "The hospital's money does not cover it: it tops up first.", false},
@@ -76,6 +77,8 @@ var refundByStatus = map[RefundStatus]Advice{
 // Advise is what to tell the patient of a refund.
 func (r *Refund) Advise() Advice {
 	switch {
+	case r.Abnormal && r.Application != nil && r.Application.State == ApplicationRerouted:
+		return refundByStatus[RefundRerouted]
 	case r.Abnormal:
 		return Advice{"退款账户异常，已交财务处理，款项不会丢失。", "The payer's account cannot be used: finance goes on with it.", false}
 	case r.Status == RefundSuccess && !r.SuccessAt.IsZero():

@@ -12,23 +12,32 @@ import (
 
 // A refund by another route ends the refund that the channel could not carry out:
 // while the payout stands that row is REROUTED and counts as refunded, and when
-// the bank gives the money back it is CLOSED and owed again.
+// the bank gives the money back it is CLOSED and owed again. An abnormal refund whose
+// money the channel paid to the hospital's bank account counts as refunded at the
+// channel: what is REROUTED, and back, is the way of that money.
 
 // deadRefund finds the refund that carries the debt. It may be paid by the bank
 // only where nothing at the channel pays it any more.
 const deadRefund = `
-	SELECT refund_no, status, COALESCE(payment_no, ''), amount_fen FROM refunds
-	WHERE hospital = $1 AND kind = 'REFUND' AND debt_no = $2 AND status NOT IN ('FAILED', 'SUCCESS') AND next_no = ''
-	ORDER BY (status = 'CLOSED'), refund_no LIMIT 1`
+	SELECT r.refund_no, COALESCE(a.state, r.status), COALESCE(r.payment_no, ''), r.amount_fen, a.state IS NOT NULL
+	FROM refunds AS r
+	LEFT JOIN abnormal_refunds AS a ON a.hospital = r.hospital AND a.refund_no = r.refund_no AND r.status = 'SUCCESS' AND r.abnormal
+	WHERE r.hospital = $1 AND r.kind = 'REFUND' AND r.debt_no = $2 AND (r.status NOT IN ('FAILED', 'SUCCESS') OR r.abnormal) AND r.next_no = ''
+	ORDER BY (r.status = 'CLOSED' OR a.state IS NOT NULL AND a.state = 'ARRIVED'), r.refund_no LIMIT 1`
+
+// arrived is the state of an abnormal refund whose money is in the hospital's bank
+// account.
+const arrived = "ARRIVED"
 
 type refundRow struct {
 	no, status, payment string
 	amount              ledger.Money
+	abnormal            bool // its money came to the hospital's bank account, or is applied for
 }
 
 // refund reads that row; ok is false where the debt is a case's own.
 func (p *Payout) refund(ctx context.Context, tx pgx.Tx) (r refundRow, ok bool, err error) {
-	err = tx.QueryRow(ctx, deadRefund, p.Hospital, p.Subject).Scan(&r.no, &r.status, &r.payment, &r.amount)
+	err = tx.QueryRow(ctx, deadRefund, p.Hospital, p.Subject).Scan(&r.no, &r.status, &r.payment, &r.amount, &r.abnormal)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return r, false, nil
 	}
@@ -45,8 +54,8 @@ func (p *Payout) mayReroute(ctx context.Context, tx pgx.Tx, left ledger.Money) e
 	switch {
 	case err != nil || !ok:
 		return err
-	case r.status != "CLOSED":
-		return ErrOwed.Because("subject", "refund %s is %s: the channel may still pay it; only one that the channel closed is paid by another route", r.no, r.status)
+	case r.status != "CLOSED" && r.status != arrived:
+		return ErrOwed.Because("subject", "refund %s is %s: the channel may still pay it; only one that the channel closed, or whose money it paid to the hospital's bank account, is paid by another route", r.no, r.status)
 	case left != p.Amount:
 		return ErrOwed.Because("amount", "refund %s owes %s: a refund by another route pays all of it, %s is asked", r.no, left, p.Amount)
 	}
@@ -62,6 +71,14 @@ func (p *Payout) reroute(ctx context.Context, b *ledger.Batch, back bool) error 
 	r, ok, err := p.refund(ctx, b.Tx())
 	if err != nil || !ok {
 		return err
+	}
+	if r.abnormal {
+		from, to := arrived, "REROUTED"
+		if back {
+			from, to = to, from
+		}
+		b.ExecRows(1, `UPDATE abnormal_refunds SET state = $4, version = version + 1 WHERE hospital = $1 AND refund_no = $2 AND state = $3`, p.Hospital, r.no, from, to)
+		return nil
 	}
 	// The digest must change with the state, and come back with it.
 	from, to, change, turn := "CLOSED", "REROUTED", r.amount, 1

@@ -1225,7 +1225,14 @@ type Refund struct {
 	// How many people must approve: 2 above the finance head's limit.
 	NeedsCheckers int32 `protobuf:"varint,20,opt,name=needs_checkers,json=needsCheckers,proto3" json:"needs_checkers,omitempty"`
 	// Who has approved where another is asked.
-	FirstChecker  string `protobuf:"bytes,21,opt,name=first_checker,json=firstChecker,proto3" json:"first_checker,omitempty"`
+	FirstChecker string `protobuf:"bytes,21,opt,name=first_checker,json=firstChecker,proto3" json:"first_checker,omitempty"`
+	// The same as tell, in English.
+	TellEn string `protobuf:"bytes,22,opt,name=tell_en,json=tellEn,proto3" json:"tell_en,omitempty"`
+	// For finance, in Chinese and English: what to do where it does not go on by itself.
+	ToDo   string `protobuf:"bytes,23,opt,name=to_do,json=toDo,proto3" json:"to_do,omitempty"`
+	ToDoEn string `protobuf:"bytes,24,opt,name=to_do_en,json=toDoEn,proto3" json:"to_do_en,omitempty"`
+	// What is done about an abnormal refund, left out where nothing is.
+	Application   *AbnormalApplication `protobuf:"bytes,25,opt,name=application,proto3" json:"application,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1407,6 +1414,352 @@ func (x *Refund) GetFirstChecker() string {
 	return ""
 }
 
+func (x *Refund) GetTellEn() string {
+	if x != nil {
+		return x.TellEn
+	}
+	return ""
+}
+
+func (x *Refund) GetToDo() string {
+	if x != nil {
+		return x.ToDo
+	}
+	return ""
+}
+
+func (x *Refund) GetToDoEn() string {
+	if x != nil {
+		return x.ToDoEn
+	}
+	return ""
+}
+
+func (x *Refund) GetApplication() *AbnormalApplication {
+	if x != nil {
+		return x.Application
+	}
+	return nil
+}
+
+// AbnormalApplication is an abnormal refund on its way to the patient by the
+// hospital's bank account.
+type AbnormalApplication struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// ASKED, SENT, PAID (by the channel), ARRIVED (on the bank's statement), REROUTED
+	// (to the patient), REJECTED (by the second person) or ENDED.
+	State string `protobuf:"bytes,1,opt,name=state,proto3" json:"state,omitempty"`
+	// Who asked and decided; empty where it was done on the channel's merchant platform.
+	Maker   string                 `protobuf:"bytes,2,opt,name=maker,proto3" json:"maker,omitempty"`
+	Checker string                 `protobuf:"bytes,3,opt,name=checker,proto3" json:"checker,omitempty"`
+	AskedAt *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=asked_at,json=askedAt,proto3" json:"asked_at,omitempty"`
+	// Why it ended or was rejected.
+	Reason string `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Of the line on the statement that brought the money.
+	BankRef       string `protobuf:"bytes,6,opt,name=bank_ref,json=bankRef,proto3" json:"bank_ref,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AbnormalApplication) Reset() {
+	*x = AbnormalApplication{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AbnormalApplication) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AbnormalApplication) ProtoMessage() {}
+
+func (x *AbnormalApplication) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AbnormalApplication.ProtoReflect.Descriptor instead.
+func (*AbnormalApplication) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *AbnormalApplication) GetState() string {
+	if x != nil {
+		return x.State
+	}
+	return ""
+}
+
+func (x *AbnormalApplication) GetMaker() string {
+	if x != nil {
+		return x.Maker
+	}
+	return ""
+}
+
+func (x *AbnormalApplication) GetChecker() string {
+	if x != nil {
+		return x.Checker
+	}
+	return ""
+}
+
+func (x *AbnormalApplication) GetAskedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.AskedAt
+	}
+	return nil
+}
+
+func (x *AbnormalApplication) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *AbnormalApplication) GetBankRef() string {
+	if x != nil {
+		return x.BankRef
+	}
+	return ""
+}
+
+type ApplyAbnormalRefundRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The caller's own: the same again asks nothing new.
+	IdempotencyKey string `protobuf:"bytes,1,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	Hospital       string `protobuf:"bytes,2,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	RefundNo       string `protobuf:"bytes,3,opt,name=refund_no,json=refundNo,proto3" json:"refund_no,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *ApplyAbnormalRefundRequest) Reset() {
+	*x = ApplyAbnormalRefundRequest{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyAbnormalRefundRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyAbnormalRefundRequest) ProtoMessage() {}
+
+func (x *ApplyAbnormalRefundRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyAbnormalRefundRequest.ProtoReflect.Descriptor instead.
+func (*ApplyAbnormalRefundRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ApplyAbnormalRefundRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *ApplyAbnormalRefundRequest) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+func (x *ApplyAbnormalRefundRequest) GetRefundNo() string {
+	if x != nil {
+		return x.RefundNo
+	}
+	return ""
+}
+
+type ApplyAbnormalRefundResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refund        *Refund                `protobuf:"bytes,1,opt,name=refund,proto3" json:"refund,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyAbnormalRefundResponse) Reset() {
+	*x = ApplyAbnormalRefundResponse{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyAbnormalRefundResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyAbnormalRefundResponse) ProtoMessage() {}
+
+func (x *ApplyAbnormalRefundResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyAbnormalRefundResponse.ProtoReflect.Descriptor instead.
+func (*ApplyAbnormalRefundResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *ApplyAbnormalRefundResponse) GetRefund() *Refund {
+	if x != nil {
+		return x.Refund
+	}
+	return nil
+}
+
+type DecideAbnormalRefundRequest struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Hospital string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	RefundNo string                 `protobuf:"bytes,2,opt,name=refund_no,json=refundNo,proto3" json:"refund_no,omitempty"`
+	Approve  bool                   `protobuf:"varint,3,opt,name=approve,proto3" json:"approve,omitempty"`
+	// Needed where it is rejected.
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// As it was shown: another amount is refused. 0 reads nothing back.
+	AmountFen     int64 `protobuf:"varint,5,opt,name=amount_fen,json=amountFen,proto3" json:"amount_fen,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecideAbnormalRefundRequest) Reset() {
+	*x = DecideAbnormalRefundRequest{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecideAbnormalRefundRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecideAbnormalRefundRequest) ProtoMessage() {}
+
+func (x *DecideAbnormalRefundRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecideAbnormalRefundRequest.ProtoReflect.Descriptor instead.
+func (*DecideAbnormalRefundRequest) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *DecideAbnormalRefundRequest) GetHospital() string {
+	if x != nil {
+		return x.Hospital
+	}
+	return ""
+}
+
+func (x *DecideAbnormalRefundRequest) GetRefundNo() string {
+	if x != nil {
+		return x.RefundNo
+	}
+	return ""
+}
+
+func (x *DecideAbnormalRefundRequest) GetApprove() bool {
+	if x != nil {
+		return x.Approve
+	}
+	return false
+}
+
+func (x *DecideAbnormalRefundRequest) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *DecideAbnormalRefundRequest) GetAmountFen() int64 {
+	if x != nil {
+		return x.AmountFen
+	}
+	return 0
+}
+
+type DecideAbnormalRefundResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Refund        *Refund                `protobuf:"bytes,1,opt,name=refund,proto3" json:"refund,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecideAbnormalRefundResponse) Reset() {
+	*x = DecideAbnormalRefundResponse{}
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecideAbnormalRefundResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecideAbnormalRefundResponse) ProtoMessage() {}
+
+func (x *DecideAbnormalRefundResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecideAbnormalRefundResponse.ProtoReflect.Descriptor instead.
+func (*DecideAbnormalRefundResponse) Descriptor() ([]byte, []int) {
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{23}
+}
+
+func (x *DecideAbnormalRefundResponse) GetRefund() *Refund {
+	if x != nil {
+		return x.Refund
+	}
+	return nil
+}
+
 type Limit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// HIS, CHANNEL, PARTS, DAYS, SPACING or BALANCE.
@@ -1419,7 +1772,7 @@ type Limit struct {
 
 func (x *Limit) Reset() {
 	*x = Limit{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[19]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1431,7 +1784,7 @@ func (x *Limit) String() string {
 func (*Limit) ProtoMessage() {}
 
 func (x *Limit) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[19]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1444,7 +1797,7 @@ func (x *Limit) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limit.ProtoReflect.Descriptor instead.
 func (*Limit) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{19}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Limit) GetName() string {
@@ -1478,7 +1831,7 @@ type GetRefundableRequest struct {
 
 func (x *GetRefundableRequest) Reset() {
 	*x = GetRefundableRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[20]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1843,7 @@ func (x *GetRefundableRequest) String() string {
 func (*GetRefundableRequest) ProtoMessage() {}
 
 func (x *GetRefundableRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[20]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1856,7 @@ func (x *GetRefundableRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRefundableRequest.ProtoReflect.Descriptor instead.
 func (*GetRefundableRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{20}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetRefundableRequest) GetHospital() string {
@@ -1535,7 +1888,7 @@ type GetRefundableResponse struct {
 
 func (x *GetRefundableResponse) Reset() {
 	*x = GetRefundableResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[21]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1547,7 +1900,7 @@ func (x *GetRefundableResponse) String() string {
 func (*GetRefundableResponse) ProtoMessage() {}
 
 func (x *GetRefundableResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[21]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1560,7 +1913,7 @@ func (x *GetRefundableResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRefundableResponse.ProtoReflect.Descriptor instead.
 func (*GetRefundableResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{21}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetRefundableResponse) GetAmountFen() int64 {
@@ -1613,7 +1966,7 @@ type CreateRefundRequest struct {
 
 func (x *CreateRefundRequest) Reset() {
 	*x = CreateRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[22]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1625,7 +1978,7 @@ func (x *CreateRefundRequest) String() string {
 func (*CreateRefundRequest) ProtoMessage() {}
 
 func (x *CreateRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[22]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1638,7 +1991,7 @@ func (x *CreateRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRefundRequest.ProtoReflect.Descriptor instead.
 func (*CreateRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{22}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CreateRefundRequest) GetIdempotencyKey() string {
@@ -1713,7 +2066,7 @@ type CreateRefundResponse struct {
 
 func (x *CreateRefundResponse) Reset() {
 	*x = CreateRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[23]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1725,7 +2078,7 @@ func (x *CreateRefundResponse) String() string {
 func (*CreateRefundResponse) ProtoMessage() {}
 
 func (x *CreateRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[23]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1738,7 +2091,7 @@ func (x *CreateRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRefundResponse.ProtoReflect.Descriptor instead.
 func (*CreateRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{23}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CreateRefundResponse) GetRefund() *Refund {
@@ -1760,7 +2113,7 @@ type DischargeRefundRequest struct {
 
 func (x *DischargeRefundRequest) Reset() {
 	*x = DischargeRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[24]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1772,7 +2125,7 @@ func (x *DischargeRefundRequest) String() string {
 func (*DischargeRefundRequest) ProtoMessage() {}
 
 func (x *DischargeRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[24]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1785,7 +2138,7 @@ func (x *DischargeRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DischargeRefundRequest.ProtoReflect.Descriptor instead.
 func (*DischargeRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{24}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DischargeRefundRequest) GetRefund() *CreateRefundRequest {
@@ -1811,7 +2164,7 @@ type DischargeRefundResponse struct {
 
 func (x *DischargeRefundResponse) Reset() {
 	*x = DischargeRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[25]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1823,7 +2176,7 @@ func (x *DischargeRefundResponse) String() string {
 func (*DischargeRefundResponse) ProtoMessage() {}
 
 func (x *DischargeRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[25]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1836,7 +2189,7 @@ func (x *DischargeRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DischargeRefundResponse.ProtoReflect.Descriptor instead.
 func (*DischargeRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{25}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *DischargeRefundResponse) GetRefunds() []*Refund {
@@ -1856,7 +2209,7 @@ type GetRefundRequest struct {
 
 func (x *GetRefundRequest) Reset() {
 	*x = GetRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[26]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1868,7 +2221,7 @@ func (x *GetRefundRequest) String() string {
 func (*GetRefundRequest) ProtoMessage() {}
 
 func (x *GetRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[26]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1881,7 +2234,7 @@ func (x *GetRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRefundRequest.ProtoReflect.Descriptor instead.
 func (*GetRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{26}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *GetRefundRequest) GetHospital() string {
@@ -1907,7 +2260,7 @@ type GetRefundResponse struct {
 
 func (x *GetRefundResponse) Reset() {
 	*x = GetRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[27]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +2272,7 @@ func (x *GetRefundResponse) String() string {
 func (*GetRefundResponse) ProtoMessage() {}
 
 func (x *GetRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[27]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2285,7 @@ func (x *GetRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRefundResponse.ProtoReflect.Descriptor instead.
 func (*GetRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{27}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *GetRefundResponse) GetRefund() *Refund {
@@ -1945,7 +2298,7 @@ func (x *GetRefundResponse) GetRefund() *Refund {
 type ListRefundsRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Hospital string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
-	// APPROVING, CANCELLING, OWED or CLOSED; not with order_no.
+	// APPROVING, CANCELLING, OWED, CLOSED or ABNORMAL; not with order_no.
 	Status string `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
 	// Of one payment.
 	OrderNo       string `protobuf:"bytes,3,opt,name=order_no,json=orderNo,proto3" json:"order_no,omitempty"`
@@ -1955,7 +2308,7 @@ type ListRefundsRequest struct {
 
 func (x *ListRefundsRequest) Reset() {
 	*x = ListRefundsRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[28]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1967,7 +2320,7 @@ func (x *ListRefundsRequest) String() string {
 func (*ListRefundsRequest) ProtoMessage() {}
 
 func (x *ListRefundsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[28]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1980,7 +2333,7 @@ func (x *ListRefundsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRefundsRequest.ProtoReflect.Descriptor instead.
 func (*ListRefundsRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{28}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *ListRefundsRequest) GetHospital() string {
@@ -2013,7 +2366,7 @@ type ListRefundsResponse struct {
 
 func (x *ListRefundsResponse) Reset() {
 	*x = ListRefundsResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[29]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2025,7 +2378,7 @@ func (x *ListRefundsResponse) String() string {
 func (*ListRefundsResponse) ProtoMessage() {}
 
 func (x *ListRefundsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[29]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2038,7 +2391,7 @@ func (x *ListRefundsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRefundsResponse.ProtoReflect.Descriptor instead.
 func (*ListRefundsResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{29}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ListRefundsResponse) GetRefunds() []*Refund {
@@ -2058,7 +2411,7 @@ type QueryRefundRequest struct {
 
 func (x *QueryRefundRequest) Reset() {
 	*x = QueryRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[30]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2070,7 +2423,7 @@ func (x *QueryRefundRequest) String() string {
 func (*QueryRefundRequest) ProtoMessage() {}
 
 func (x *QueryRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[30]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2083,7 +2436,7 @@ func (x *QueryRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRefundRequest.ProtoReflect.Descriptor instead.
 func (*QueryRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{30}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *QueryRefundRequest) GetHospital() string {
@@ -2109,7 +2462,7 @@ type QueryRefundResponse struct {
 
 func (x *QueryRefundResponse) Reset() {
 	*x = QueryRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[31]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2121,7 +2474,7 @@ func (x *QueryRefundResponse) String() string {
 func (*QueryRefundResponse) ProtoMessage() {}
 
 func (x *QueryRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[31]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2134,7 +2487,7 @@ func (x *QueryRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use QueryRefundResponse.ProtoReflect.Descriptor instead.
 func (*QueryRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{31}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *QueryRefundResponse) GetRefund() *Refund {
@@ -2159,7 +2512,7 @@ type DecideRefundRequest struct {
 
 func (x *DecideRefundRequest) Reset() {
 	*x = DecideRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[32]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2171,7 +2524,7 @@ func (x *DecideRefundRequest) String() string {
 func (*DecideRefundRequest) ProtoMessage() {}
 
 func (x *DecideRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[32]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2184,7 +2537,7 @@ func (x *DecideRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRefundRequest.ProtoReflect.Descriptor instead.
 func (*DecideRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{32}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DecideRefundRequest) GetHospital() string {
@@ -2231,7 +2584,7 @@ type DecideRefundResponse struct {
 
 func (x *DecideRefundResponse) Reset() {
 	*x = DecideRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[33]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2243,7 +2596,7 @@ func (x *DecideRefundResponse) String() string {
 func (*DecideRefundResponse) ProtoMessage() {}
 
 func (x *DecideRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[33]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2256,7 +2609,7 @@ func (x *DecideRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DecideRefundResponse.ProtoReflect.Descriptor instead.
 func (*DecideRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{33}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DecideRefundResponse) GetRefund() *Refund {
@@ -2276,7 +2629,7 @@ type ReissueRefundRequest struct {
 
 func (x *ReissueRefundRequest) Reset() {
 	*x = ReissueRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[34]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2288,7 +2641,7 @@ func (x *ReissueRefundRequest) String() string {
 func (*ReissueRefundRequest) ProtoMessage() {}
 
 func (x *ReissueRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[34]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2301,7 +2654,7 @@ func (x *ReissueRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReissueRefundRequest.ProtoReflect.Descriptor instead.
 func (*ReissueRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{34}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ReissueRefundRequest) GetHospital() string {
@@ -2327,7 +2680,7 @@ type ReissueRefundResponse struct {
 
 func (x *ReissueRefundResponse) Reset() {
 	*x = ReissueRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[35]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2339,7 +2692,7 @@ func (x *ReissueRefundResponse) String() string {
 func (*ReissueRefundResponse) ProtoMessage() {}
 
 func (x *ReissueRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[35]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2352,7 +2705,7 @@ func (x *ReissueRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReissueRefundResponse.ProtoReflect.Descriptor instead.
 func (*ReissueRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{35}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ReissueRefundResponse) GetRefund() *Refund {
@@ -2372,7 +2725,7 @@ type AcknowledgeRefundRequest struct {
 
 func (x *AcknowledgeRefundRequest) Reset() {
 	*x = AcknowledgeRefundRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[36]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2384,7 +2737,7 @@ func (x *AcknowledgeRefundRequest) String() string {
 func (*AcknowledgeRefundRequest) ProtoMessage() {}
 
 func (x *AcknowledgeRefundRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[36]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2397,7 +2750,7 @@ func (x *AcknowledgeRefundRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeRefundRequest.ProtoReflect.Descriptor instead.
 func (*AcknowledgeRefundRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{36}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *AcknowledgeRefundRequest) GetHospital() string {
@@ -2423,7 +2776,7 @@ type AcknowledgeRefundResponse struct {
 
 func (x *AcknowledgeRefundResponse) Reset() {
 	*x = AcknowledgeRefundResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[37]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2435,7 +2788,7 @@ func (x *AcknowledgeRefundResponse) String() string {
 func (*AcknowledgeRefundResponse) ProtoMessage() {}
 
 func (x *AcknowledgeRefundResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[37]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2448,7 +2801,7 @@ func (x *AcknowledgeRefundResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AcknowledgeRefundResponse.ProtoReflect.Descriptor instead.
 func (*AcknowledgeRefundResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{37}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *AcknowledgeRefundResponse) GetRefund() *Refund {
@@ -2469,7 +2822,7 @@ type ReplayNoticesRequest struct {
 
 func (x *ReplayNoticesRequest) Reset() {
 	*x = ReplayNoticesRequest{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[38]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2481,7 +2834,7 @@ func (x *ReplayNoticesRequest) String() string {
 func (*ReplayNoticesRequest) ProtoMessage() {}
 
 func (x *ReplayNoticesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[38]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2494,7 +2847,7 @@ func (x *ReplayNoticesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayNoticesRequest.ProtoReflect.Descriptor instead.
 func (*ReplayNoticesRequest) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{38}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ReplayNoticesRequest) GetHospital() string {
@@ -2520,7 +2873,7 @@ type ReplayNoticesResponse struct {
 
 func (x *ReplayNoticesResponse) Reset() {
 	*x = ReplayNoticesResponse{}
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[39]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2532,7 +2885,7 @@ func (x *ReplayNoticesResponse) String() string {
 func (*ReplayNoticesResponse) ProtoMessage() {}
 
 func (x *ReplayNoticesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_clearward_pay_v1_pay_proto_msgTypes[39]
+	mi := &file_clearward_pay_v1_pay_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2545,7 +2898,7 @@ func (x *ReplayNoticesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplayNoticesResponse.ProtoReflect.Descriptor instead.
 func (*ReplayNoticesResponse) Descriptor() ([]byte, []int) {
-	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{39}
+	return file_clearward_pay_v1_pay_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ReplayNoticesResponse) GetNotices() int32 {
@@ -2652,7 +3005,7 @@ const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
 	"\trefund_no\x18\x02 \x01(\tR\brefundNo\"K\n" +
 	"\x17WriteBackRefundResponse\x120\n" +
-	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"\x80\x05\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"\x91\x06\n" +
 	"\x06Refund\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
 	"\trefund_no\x18\x02 \x01(\tR\brefundNo\x12\x19\n" +
@@ -2678,7 +3031,33 @@ const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"\fchannel_code\x18\x12 \x01(\tR\vchannelCode\x12\x12\n" +
 	"\x04tell\x18\x13 \x01(\tR\x04tell\x12%\n" +
 	"\x0eneeds_checkers\x18\x14 \x01(\x05R\rneedsCheckers\x12#\n" +
-	"\rfirst_checker\x18\x15 \x01(\tR\ffirstChecker\"N\n" +
+	"\rfirst_checker\x18\x15 \x01(\tR\ffirstChecker\x12\x17\n" +
+	"\atell_en\x18\x16 \x01(\tR\x06tellEn\x12\x13\n" +
+	"\x05to_do\x18\x17 \x01(\tR\x04toDo\x12\x18\n" +
+	"\bto_do_en\x18\x18 \x01(\tR\x06toDoEn\x12G\n" +
+	"\vapplication\x18\x19 \x01(\v2%.clearward.pay.v1.AbnormalApplicationR\vapplication\"\xc5\x01\n" +
+	"\x13AbnormalApplication\x12\x14\n" +
+	"\x05state\x18\x01 \x01(\tR\x05state\x12\x14\n" +
+	"\x05maker\x18\x02 \x01(\tR\x05maker\x12\x18\n" +
+	"\achecker\x18\x03 \x01(\tR\achecker\x125\n" +
+	"\basked_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aaskedAt\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x19\n" +
+	"\bbank_ref\x18\x06 \x01(\tR\abankRef\"~\n" +
+	"\x1aApplyAbnormalRefundRequest\x12'\n" +
+	"\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\x12\x1a\n" +
+	"\bhospital\x18\x02 \x01(\tR\bhospital\x12\x1b\n" +
+	"\trefund_no\x18\x03 \x01(\tR\brefundNo\"O\n" +
+	"\x1bApplyAbnormalRefundResponse\x120\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"\xa7\x01\n" +
+	"\x1bDecideAbnormalRefundRequest\x12\x1a\n" +
+	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
+	"\trefund_no\x18\x02 \x01(\tR\brefundNo\x12\x18\n" +
+	"\aapprove\x18\x03 \x01(\bR\aapprove\x12\x16\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1d\n" +
+	"\n" +
+	"amount_fen\x18\x05 \x01(\x03R\tamountFen\"P\n" +
+	"\x1cDecideAbnormalRefundResponse\x120\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"N\n" +
 	"\x05Limit\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -2759,7 +3138,8 @@ const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"\fClosePayment\x12%.clearward.pay.v1.ClosePaymentRequest\x1a&.clearward.pay.v1.ClosePaymentResponse\x12o\n" +
 	"\x12AcknowledgePayment\x12+.clearward.pay.v1.AcknowledgePaymentRequest\x1a,.clearward.pay.v1.AcknowledgePaymentResponse\x12i\n" +
 	"\x10WriteBackPayment\x12).clearward.pay.v1.WriteBackPaymentRequest\x1a*.clearward.pay.v1.WriteBackPaymentResponse\x12h\n" +
-	"\x0eListOperations\x12'.clearward.pay.v1.ListOperationsRequest\x1a(.clearward.pay.v1.ListOperationsResponse\"\x03\x90\x02\x012\xc9\b\n" +
+	"\x0eListOperations\x12'.clearward.pay.v1.ListOperationsRequest\x1a(.clearward.pay.v1.ListOperationsResponse\"\x03\x90\x02\x012\xb4\n" +
+	"\n" +
 	"\rRefundService\x12`\n" +
 	"\rGetRefundable\x12&.clearward.pay.v1.GetRefundableRequest\x1a'.clearward.pay.v1.GetRefundableResponse\x12]\n" +
 	"\fCreateRefund\x12%.clearward.pay.v1.CreateRefundRequest\x1a&.clearward.pay.v1.CreateRefundResponse\x12f\n" +
@@ -2767,7 +3147,9 @@ const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"\tGetRefund\x12\".clearward.pay.v1.GetRefundRequest\x1a#.clearward.pay.v1.GetRefundResponse\"\x03\x90\x02\x01\x12_\n" +
 	"\vListRefunds\x12$.clearward.pay.v1.ListRefundsRequest\x1a%.clearward.pay.v1.ListRefundsResponse\"\x03\x90\x02\x01\x12Z\n" +
 	"\vQueryRefund\x12$.clearward.pay.v1.QueryRefundRequest\x1a%.clearward.pay.v1.QueryRefundResponse\x12]\n" +
-	"\fDecideRefund\x12%.clearward.pay.v1.DecideRefundRequest\x1a&.clearward.pay.v1.DecideRefundResponse\x12`\n" +
+	"\fDecideRefund\x12%.clearward.pay.v1.DecideRefundRequest\x1a&.clearward.pay.v1.DecideRefundResponse\x12r\n" +
+	"\x13ApplyAbnormalRefund\x12,.clearward.pay.v1.ApplyAbnormalRefundRequest\x1a-.clearward.pay.v1.ApplyAbnormalRefundResponse\x12u\n" +
+	"\x14DecideAbnormalRefund\x12-.clearward.pay.v1.DecideAbnormalRefundRequest\x1a..clearward.pay.v1.DecideAbnormalRefundResponse\x12`\n" +
 	"\rReissueRefund\x12&.clearward.pay.v1.ReissueRefundRequest\x1a'.clearward.pay.v1.ReissueRefundResponse\x12l\n" +
 	"\x11AcknowledgeRefund\x12*.clearward.pay.v1.AcknowledgeRefundRequest\x1a+.clearward.pay.v1.AcknowledgeRefundResponse\x12f\n" +
 	"\x0fWriteBackRefund\x12(.clearward.pay.v1.WriteBackRefundRequest\x1a).clearward.pay.v1.WriteBackRefundResponse\x12`\n" +
@@ -2785,113 +3167,126 @@ func file_clearward_pay_v1_pay_proto_rawDescGZIP() []byte {
 	return file_clearward_pay_v1_pay_proto_rawDescData
 }
 
-var file_clearward_pay_v1_pay_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_clearward_pay_v1_pay_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_clearward_pay_v1_pay_proto_goTypes = []any{
-	(*WriteBackPaymentRequest)(nil),    // 0: clearward.pay.v1.WriteBackPaymentRequest
-	(*WriteBackPaymentResponse)(nil),   // 1: clearward.pay.v1.WriteBackPaymentResponse
-	(*ListOperationsRequest)(nil),      // 2: clearward.pay.v1.ListOperationsRequest
-	(*ListOperationsResponse)(nil),     // 3: clearward.pay.v1.ListOperationsResponse
-	(*Operation)(nil),                  // 4: clearward.pay.v1.Operation
-	(*Payment)(nil),                    // 5: clearward.pay.v1.Payment
-	(*CreatePaymentRequest)(nil),       // 6: clearward.pay.v1.CreatePaymentRequest
-	(*CreatePaymentResponse)(nil),      // 7: clearward.pay.v1.CreatePaymentResponse
-	(*GetPaymentRequest)(nil),          // 8: clearward.pay.v1.GetPaymentRequest
-	(*GetPaymentResponse)(nil),         // 9: clearward.pay.v1.GetPaymentResponse
-	(*QueryPaymentRequest)(nil),        // 10: clearward.pay.v1.QueryPaymentRequest
-	(*QueryPaymentResponse)(nil),       // 11: clearward.pay.v1.QueryPaymentResponse
-	(*ClosePaymentRequest)(nil),        // 12: clearward.pay.v1.ClosePaymentRequest
-	(*ClosePaymentResponse)(nil),       // 13: clearward.pay.v1.ClosePaymentResponse
-	(*AcknowledgePaymentRequest)(nil),  // 14: clearward.pay.v1.AcknowledgePaymentRequest
-	(*AcknowledgePaymentResponse)(nil), // 15: clearward.pay.v1.AcknowledgePaymentResponse
-	(*WriteBackRefundRequest)(nil),     // 16: clearward.pay.v1.WriteBackRefundRequest
-	(*WriteBackRefundResponse)(nil),    // 17: clearward.pay.v1.WriteBackRefundResponse
-	(*Refund)(nil),                     // 18: clearward.pay.v1.Refund
-	(*Limit)(nil),                      // 19: clearward.pay.v1.Limit
-	(*GetRefundableRequest)(nil),       // 20: clearward.pay.v1.GetRefundableRequest
-	(*GetRefundableResponse)(nil),      // 21: clearward.pay.v1.GetRefundableResponse
-	(*CreateRefundRequest)(nil),        // 22: clearward.pay.v1.CreateRefundRequest
-	(*CreateRefundResponse)(nil),       // 23: clearward.pay.v1.CreateRefundResponse
-	(*DischargeRefundRequest)(nil),     // 24: clearward.pay.v1.DischargeRefundRequest
-	(*DischargeRefundResponse)(nil),    // 25: clearward.pay.v1.DischargeRefundResponse
-	(*GetRefundRequest)(nil),           // 26: clearward.pay.v1.GetRefundRequest
-	(*GetRefundResponse)(nil),          // 27: clearward.pay.v1.GetRefundResponse
-	(*ListRefundsRequest)(nil),         // 28: clearward.pay.v1.ListRefundsRequest
-	(*ListRefundsResponse)(nil),        // 29: clearward.pay.v1.ListRefundsResponse
-	(*QueryRefundRequest)(nil),         // 30: clearward.pay.v1.QueryRefundRequest
-	(*QueryRefundResponse)(nil),        // 31: clearward.pay.v1.QueryRefundResponse
-	(*DecideRefundRequest)(nil),        // 32: clearward.pay.v1.DecideRefundRequest
-	(*DecideRefundResponse)(nil),       // 33: clearward.pay.v1.DecideRefundResponse
-	(*ReissueRefundRequest)(nil),       // 34: clearward.pay.v1.ReissueRefundRequest
-	(*ReissueRefundResponse)(nil),      // 35: clearward.pay.v1.ReissueRefundResponse
-	(*AcknowledgeRefundRequest)(nil),   // 36: clearward.pay.v1.AcknowledgeRefundRequest
-	(*AcknowledgeRefundResponse)(nil),  // 37: clearward.pay.v1.AcknowledgeRefundResponse
-	(*ReplayNoticesRequest)(nil),       // 38: clearward.pay.v1.ReplayNoticesRequest
-	(*ReplayNoticesResponse)(nil),      // 39: clearward.pay.v1.ReplayNoticesResponse
-	(*timestamppb.Timestamp)(nil),      // 40: google.protobuf.Timestamp
+	(*WriteBackPaymentRequest)(nil),      // 0: clearward.pay.v1.WriteBackPaymentRequest
+	(*WriteBackPaymentResponse)(nil),     // 1: clearward.pay.v1.WriteBackPaymentResponse
+	(*ListOperationsRequest)(nil),        // 2: clearward.pay.v1.ListOperationsRequest
+	(*ListOperationsResponse)(nil),       // 3: clearward.pay.v1.ListOperationsResponse
+	(*Operation)(nil),                    // 4: clearward.pay.v1.Operation
+	(*Payment)(nil),                      // 5: clearward.pay.v1.Payment
+	(*CreatePaymentRequest)(nil),         // 6: clearward.pay.v1.CreatePaymentRequest
+	(*CreatePaymentResponse)(nil),        // 7: clearward.pay.v1.CreatePaymentResponse
+	(*GetPaymentRequest)(nil),            // 8: clearward.pay.v1.GetPaymentRequest
+	(*GetPaymentResponse)(nil),           // 9: clearward.pay.v1.GetPaymentResponse
+	(*QueryPaymentRequest)(nil),          // 10: clearward.pay.v1.QueryPaymentRequest
+	(*QueryPaymentResponse)(nil),         // 11: clearward.pay.v1.QueryPaymentResponse
+	(*ClosePaymentRequest)(nil),          // 12: clearward.pay.v1.ClosePaymentRequest
+	(*ClosePaymentResponse)(nil),         // 13: clearward.pay.v1.ClosePaymentResponse
+	(*AcknowledgePaymentRequest)(nil),    // 14: clearward.pay.v1.AcknowledgePaymentRequest
+	(*AcknowledgePaymentResponse)(nil),   // 15: clearward.pay.v1.AcknowledgePaymentResponse
+	(*WriteBackRefundRequest)(nil),       // 16: clearward.pay.v1.WriteBackRefundRequest
+	(*WriteBackRefundResponse)(nil),      // 17: clearward.pay.v1.WriteBackRefundResponse
+	(*Refund)(nil),                       // 18: clearward.pay.v1.Refund
+	(*AbnormalApplication)(nil),          // 19: clearward.pay.v1.AbnormalApplication
+	(*ApplyAbnormalRefundRequest)(nil),   // 20: clearward.pay.v1.ApplyAbnormalRefundRequest
+	(*ApplyAbnormalRefundResponse)(nil),  // 21: clearward.pay.v1.ApplyAbnormalRefundResponse
+	(*DecideAbnormalRefundRequest)(nil),  // 22: clearward.pay.v1.DecideAbnormalRefundRequest
+	(*DecideAbnormalRefundResponse)(nil), // 23: clearward.pay.v1.DecideAbnormalRefundResponse
+	(*Limit)(nil),                        // 24: clearward.pay.v1.Limit
+	(*GetRefundableRequest)(nil),         // 25: clearward.pay.v1.GetRefundableRequest
+	(*GetRefundableResponse)(nil),        // 26: clearward.pay.v1.GetRefundableResponse
+	(*CreateRefundRequest)(nil),          // 27: clearward.pay.v1.CreateRefundRequest
+	(*CreateRefundResponse)(nil),         // 28: clearward.pay.v1.CreateRefundResponse
+	(*DischargeRefundRequest)(nil),       // 29: clearward.pay.v1.DischargeRefundRequest
+	(*DischargeRefundResponse)(nil),      // 30: clearward.pay.v1.DischargeRefundResponse
+	(*GetRefundRequest)(nil),             // 31: clearward.pay.v1.GetRefundRequest
+	(*GetRefundResponse)(nil),            // 32: clearward.pay.v1.GetRefundResponse
+	(*ListRefundsRequest)(nil),           // 33: clearward.pay.v1.ListRefundsRequest
+	(*ListRefundsResponse)(nil),          // 34: clearward.pay.v1.ListRefundsResponse
+	(*QueryRefundRequest)(nil),           // 35: clearward.pay.v1.QueryRefundRequest
+	(*QueryRefundResponse)(nil),          // 36: clearward.pay.v1.QueryRefundResponse
+	(*DecideRefundRequest)(nil),          // 37: clearward.pay.v1.DecideRefundRequest
+	(*DecideRefundResponse)(nil),         // 38: clearward.pay.v1.DecideRefundResponse
+	(*ReissueRefundRequest)(nil),         // 39: clearward.pay.v1.ReissueRefundRequest
+	(*ReissueRefundResponse)(nil),        // 40: clearward.pay.v1.ReissueRefundResponse
+	(*AcknowledgeRefundRequest)(nil),     // 41: clearward.pay.v1.AcknowledgeRefundRequest
+	(*AcknowledgeRefundResponse)(nil),    // 42: clearward.pay.v1.AcknowledgeRefundResponse
+	(*ReplayNoticesRequest)(nil),         // 43: clearward.pay.v1.ReplayNoticesRequest
+	(*ReplayNoticesResponse)(nil),        // 44: clearward.pay.v1.ReplayNoticesResponse
+	(*timestamppb.Timestamp)(nil),        // 45: google.protobuf.Timestamp
 }
 var file_clearward_pay_v1_pay_proto_depIdxs = []int32{
 	5,  // 0: clearward.pay.v1.WriteBackPaymentResponse.payment:type_name -> clearward.pay.v1.Payment
 	4,  // 1: clearward.pay.v1.ListOperationsResponse.operations:type_name -> clearward.pay.v1.Operation
-	40, // 2: clearward.pay.v1.Payment.success_at:type_name -> google.protobuf.Timestamp
-	40, // 3: clearward.pay.v1.Payment.expires_at:type_name -> google.protobuf.Timestamp
+	45, // 2: clearward.pay.v1.Payment.success_at:type_name -> google.protobuf.Timestamp
+	45, // 3: clearward.pay.v1.Payment.expires_at:type_name -> google.protobuf.Timestamp
 	5,  // 4: clearward.pay.v1.CreatePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
 	5,  // 5: clearward.pay.v1.GetPaymentResponse.payment:type_name -> clearward.pay.v1.Payment
 	5,  // 6: clearward.pay.v1.QueryPaymentResponse.payment:type_name -> clearward.pay.v1.Payment
 	5,  // 7: clearward.pay.v1.ClosePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
 	5,  // 8: clearward.pay.v1.AcknowledgePaymentResponse.payment:type_name -> clearward.pay.v1.Payment
 	18, // 9: clearward.pay.v1.WriteBackRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	40, // 10: clearward.pay.v1.Refund.success_at:type_name -> google.protobuf.Timestamp
-	19, // 11: clearward.pay.v1.GetRefundableResponse.limits:type_name -> clearward.pay.v1.Limit
-	18, // 12: clearward.pay.v1.CreateRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	22, // 13: clearward.pay.v1.DischargeRefundRequest.refund:type_name -> clearward.pay.v1.CreateRefundRequest
-	18, // 14: clearward.pay.v1.DischargeRefundResponse.refunds:type_name -> clearward.pay.v1.Refund
-	18, // 15: clearward.pay.v1.GetRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	18, // 16: clearward.pay.v1.ListRefundsResponse.refunds:type_name -> clearward.pay.v1.Refund
-	18, // 17: clearward.pay.v1.QueryRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	18, // 18: clearward.pay.v1.DecideRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	18, // 19: clearward.pay.v1.ReissueRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	18, // 20: clearward.pay.v1.AcknowledgeRefundResponse.refund:type_name -> clearward.pay.v1.Refund
-	6,  // 21: clearward.pay.v1.PaymentService.CreatePayment:input_type -> clearward.pay.v1.CreatePaymentRequest
-	8,  // 22: clearward.pay.v1.PaymentService.GetPayment:input_type -> clearward.pay.v1.GetPaymentRequest
-	10, // 23: clearward.pay.v1.PaymentService.QueryPayment:input_type -> clearward.pay.v1.QueryPaymentRequest
-	12, // 24: clearward.pay.v1.PaymentService.ClosePayment:input_type -> clearward.pay.v1.ClosePaymentRequest
-	14, // 25: clearward.pay.v1.PaymentService.AcknowledgePayment:input_type -> clearward.pay.v1.AcknowledgePaymentRequest
-	0,  // 26: clearward.pay.v1.PaymentService.WriteBackPayment:input_type -> clearward.pay.v1.WriteBackPaymentRequest
-	2,  // 27: clearward.pay.v1.PaymentService.ListOperations:input_type -> clearward.pay.v1.ListOperationsRequest
-	20, // 28: clearward.pay.v1.RefundService.GetRefundable:input_type -> clearward.pay.v1.GetRefundableRequest
-	22, // 29: clearward.pay.v1.RefundService.CreateRefund:input_type -> clearward.pay.v1.CreateRefundRequest
-	24, // 30: clearward.pay.v1.RefundService.DischargeRefund:input_type -> clearward.pay.v1.DischargeRefundRequest
-	26, // 31: clearward.pay.v1.RefundService.GetRefund:input_type -> clearward.pay.v1.GetRefundRequest
-	28, // 32: clearward.pay.v1.RefundService.ListRefunds:input_type -> clearward.pay.v1.ListRefundsRequest
-	30, // 33: clearward.pay.v1.RefundService.QueryRefund:input_type -> clearward.pay.v1.QueryRefundRequest
-	32, // 34: clearward.pay.v1.RefundService.DecideRefund:input_type -> clearward.pay.v1.DecideRefundRequest
-	34, // 35: clearward.pay.v1.RefundService.ReissueRefund:input_type -> clearward.pay.v1.ReissueRefundRequest
-	36, // 36: clearward.pay.v1.RefundService.AcknowledgeRefund:input_type -> clearward.pay.v1.AcknowledgeRefundRequest
-	16, // 37: clearward.pay.v1.RefundService.WriteBackRefund:input_type -> clearward.pay.v1.WriteBackRefundRequest
-	38, // 38: clearward.pay.v1.RefundService.ReplayNotices:input_type -> clearward.pay.v1.ReplayNoticesRequest
-	7,  // 39: clearward.pay.v1.PaymentService.CreatePayment:output_type -> clearward.pay.v1.CreatePaymentResponse
-	9,  // 40: clearward.pay.v1.PaymentService.GetPayment:output_type -> clearward.pay.v1.GetPaymentResponse
-	11, // 41: clearward.pay.v1.PaymentService.QueryPayment:output_type -> clearward.pay.v1.QueryPaymentResponse
-	13, // 42: clearward.pay.v1.PaymentService.ClosePayment:output_type -> clearward.pay.v1.ClosePaymentResponse
-	15, // 43: clearward.pay.v1.PaymentService.AcknowledgePayment:output_type -> clearward.pay.v1.AcknowledgePaymentResponse
-	1,  // 44: clearward.pay.v1.PaymentService.WriteBackPayment:output_type -> clearward.pay.v1.WriteBackPaymentResponse
-	3,  // 45: clearward.pay.v1.PaymentService.ListOperations:output_type -> clearward.pay.v1.ListOperationsResponse
-	21, // 46: clearward.pay.v1.RefundService.GetRefundable:output_type -> clearward.pay.v1.GetRefundableResponse
-	23, // 47: clearward.pay.v1.RefundService.CreateRefund:output_type -> clearward.pay.v1.CreateRefundResponse
-	25, // 48: clearward.pay.v1.RefundService.DischargeRefund:output_type -> clearward.pay.v1.DischargeRefundResponse
-	27, // 49: clearward.pay.v1.RefundService.GetRefund:output_type -> clearward.pay.v1.GetRefundResponse
-	29, // 50: clearward.pay.v1.RefundService.ListRefunds:output_type -> clearward.pay.v1.ListRefundsResponse
-	31, // 51: clearward.pay.v1.RefundService.QueryRefund:output_type -> clearward.pay.v1.QueryRefundResponse
-	33, // 52: clearward.pay.v1.RefundService.DecideRefund:output_type -> clearward.pay.v1.DecideRefundResponse
-	35, // 53: clearward.pay.v1.RefundService.ReissueRefund:output_type -> clearward.pay.v1.ReissueRefundResponse
-	37, // 54: clearward.pay.v1.RefundService.AcknowledgeRefund:output_type -> clearward.pay.v1.AcknowledgeRefundResponse
-	17, // 55: clearward.pay.v1.RefundService.WriteBackRefund:output_type -> clearward.pay.v1.WriteBackRefundResponse
-	39, // 56: clearward.pay.v1.RefundService.ReplayNotices:output_type -> clearward.pay.v1.ReplayNoticesResponse
-	39, // [39:57] is the sub-list for method output_type
-	21, // [21:39] is the sub-list for method input_type
-	21, // [21:21] is the sub-list for extension type_name
-	21, // [21:21] is the sub-list for extension extendee
-	0,  // [0:21] is the sub-list for field type_name
+	45, // 10: clearward.pay.v1.Refund.success_at:type_name -> google.protobuf.Timestamp
+	19, // 11: clearward.pay.v1.Refund.application:type_name -> clearward.pay.v1.AbnormalApplication
+	45, // 12: clearward.pay.v1.AbnormalApplication.asked_at:type_name -> google.protobuf.Timestamp
+	18, // 13: clearward.pay.v1.ApplyAbnormalRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	18, // 14: clearward.pay.v1.DecideAbnormalRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	24, // 15: clearward.pay.v1.GetRefundableResponse.limits:type_name -> clearward.pay.v1.Limit
+	18, // 16: clearward.pay.v1.CreateRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	27, // 17: clearward.pay.v1.DischargeRefundRequest.refund:type_name -> clearward.pay.v1.CreateRefundRequest
+	18, // 18: clearward.pay.v1.DischargeRefundResponse.refunds:type_name -> clearward.pay.v1.Refund
+	18, // 19: clearward.pay.v1.GetRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	18, // 20: clearward.pay.v1.ListRefundsResponse.refunds:type_name -> clearward.pay.v1.Refund
+	18, // 21: clearward.pay.v1.QueryRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	18, // 22: clearward.pay.v1.DecideRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	18, // 23: clearward.pay.v1.ReissueRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	18, // 24: clearward.pay.v1.AcknowledgeRefundResponse.refund:type_name -> clearward.pay.v1.Refund
+	6,  // 25: clearward.pay.v1.PaymentService.CreatePayment:input_type -> clearward.pay.v1.CreatePaymentRequest
+	8,  // 26: clearward.pay.v1.PaymentService.GetPayment:input_type -> clearward.pay.v1.GetPaymentRequest
+	10, // 27: clearward.pay.v1.PaymentService.QueryPayment:input_type -> clearward.pay.v1.QueryPaymentRequest
+	12, // 28: clearward.pay.v1.PaymentService.ClosePayment:input_type -> clearward.pay.v1.ClosePaymentRequest
+	14, // 29: clearward.pay.v1.PaymentService.AcknowledgePayment:input_type -> clearward.pay.v1.AcknowledgePaymentRequest
+	0,  // 30: clearward.pay.v1.PaymentService.WriteBackPayment:input_type -> clearward.pay.v1.WriteBackPaymentRequest
+	2,  // 31: clearward.pay.v1.PaymentService.ListOperations:input_type -> clearward.pay.v1.ListOperationsRequest
+	25, // 32: clearward.pay.v1.RefundService.GetRefundable:input_type -> clearward.pay.v1.GetRefundableRequest
+	27, // 33: clearward.pay.v1.RefundService.CreateRefund:input_type -> clearward.pay.v1.CreateRefundRequest
+	29, // 34: clearward.pay.v1.RefundService.DischargeRefund:input_type -> clearward.pay.v1.DischargeRefundRequest
+	31, // 35: clearward.pay.v1.RefundService.GetRefund:input_type -> clearward.pay.v1.GetRefundRequest
+	33, // 36: clearward.pay.v1.RefundService.ListRefunds:input_type -> clearward.pay.v1.ListRefundsRequest
+	35, // 37: clearward.pay.v1.RefundService.QueryRefund:input_type -> clearward.pay.v1.QueryRefundRequest
+	37, // 38: clearward.pay.v1.RefundService.DecideRefund:input_type -> clearward.pay.v1.DecideRefundRequest
+	20, // 39: clearward.pay.v1.RefundService.ApplyAbnormalRefund:input_type -> clearward.pay.v1.ApplyAbnormalRefundRequest
+	22, // 40: clearward.pay.v1.RefundService.DecideAbnormalRefund:input_type -> clearward.pay.v1.DecideAbnormalRefundRequest
+	39, // 41: clearward.pay.v1.RefundService.ReissueRefund:input_type -> clearward.pay.v1.ReissueRefundRequest
+	41, // 42: clearward.pay.v1.RefundService.AcknowledgeRefund:input_type -> clearward.pay.v1.AcknowledgeRefundRequest
+	16, // 43: clearward.pay.v1.RefundService.WriteBackRefund:input_type -> clearward.pay.v1.WriteBackRefundRequest
+	43, // 44: clearward.pay.v1.RefundService.ReplayNotices:input_type -> clearward.pay.v1.ReplayNoticesRequest
+	7,  // 45: clearward.pay.v1.PaymentService.CreatePayment:output_type -> clearward.pay.v1.CreatePaymentResponse
+	9,  // 46: clearward.pay.v1.PaymentService.GetPayment:output_type -> clearward.pay.v1.GetPaymentResponse
+	11, // 47: clearward.pay.v1.PaymentService.QueryPayment:output_type -> clearward.pay.v1.QueryPaymentResponse
+	13, // 48: clearward.pay.v1.PaymentService.ClosePayment:output_type -> clearward.pay.v1.ClosePaymentResponse
+	15, // 49: clearward.pay.v1.PaymentService.AcknowledgePayment:output_type -> clearward.pay.v1.AcknowledgePaymentResponse
+	1,  // 50: clearward.pay.v1.PaymentService.WriteBackPayment:output_type -> clearward.pay.v1.WriteBackPaymentResponse
+	3,  // 51: clearward.pay.v1.PaymentService.ListOperations:output_type -> clearward.pay.v1.ListOperationsResponse
+	26, // 52: clearward.pay.v1.RefundService.GetRefundable:output_type -> clearward.pay.v1.GetRefundableResponse
+	28, // 53: clearward.pay.v1.RefundService.CreateRefund:output_type -> clearward.pay.v1.CreateRefundResponse
+	30, // 54: clearward.pay.v1.RefundService.DischargeRefund:output_type -> clearward.pay.v1.DischargeRefundResponse
+	32, // 55: clearward.pay.v1.RefundService.GetRefund:output_type -> clearward.pay.v1.GetRefundResponse
+	34, // 56: clearward.pay.v1.RefundService.ListRefunds:output_type -> clearward.pay.v1.ListRefundsResponse
+	36, // 57: clearward.pay.v1.RefundService.QueryRefund:output_type -> clearward.pay.v1.QueryRefundResponse
+	38, // 58: clearward.pay.v1.RefundService.DecideRefund:output_type -> clearward.pay.v1.DecideRefundResponse
+	21, // 59: clearward.pay.v1.RefundService.ApplyAbnormalRefund:output_type -> clearward.pay.v1.ApplyAbnormalRefundResponse
+	23, // 60: clearward.pay.v1.RefundService.DecideAbnormalRefund:output_type -> clearward.pay.v1.DecideAbnormalRefundResponse
+	40, // 61: clearward.pay.v1.RefundService.ReissueRefund:output_type -> clearward.pay.v1.ReissueRefundResponse
+	42, // 62: clearward.pay.v1.RefundService.AcknowledgeRefund:output_type -> clearward.pay.v1.AcknowledgeRefundResponse
+	17, // 63: clearward.pay.v1.RefundService.WriteBackRefund:output_type -> clearward.pay.v1.WriteBackRefundResponse
+	44, // 64: clearward.pay.v1.RefundService.ReplayNotices:output_type -> clearward.pay.v1.ReplayNoticesResponse
+	45, // [45:65] is the sub-list for method output_type
+	25, // [25:45] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_clearward_pay_v1_pay_proto_init() }
@@ -2905,7 +3300,7 @@ func file_clearward_pay_v1_pay_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_clearward_pay_v1_pay_proto_rawDesc), len(file_clearward_pay_v1_pay_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   40,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

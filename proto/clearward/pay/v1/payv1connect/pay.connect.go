@@ -80,6 +80,12 @@ const (
 	// RefundServiceDecideRefundProcedure is the fully-qualified name of the RefundService's
 	// DecideRefund RPC.
 	RefundServiceDecideRefundProcedure = "/clearward.pay.v1.RefundService/DecideRefund"
+	// RefundServiceApplyAbnormalRefundProcedure is the fully-qualified name of the RefundService's
+	// ApplyAbnormalRefund RPC.
+	RefundServiceApplyAbnormalRefundProcedure = "/clearward.pay.v1.RefundService/ApplyAbnormalRefund"
+	// RefundServiceDecideAbnormalRefundProcedure is the fully-qualified name of the RefundService's
+	// DecideAbnormalRefund RPC.
+	RefundServiceDecideAbnormalRefundProcedure = "/clearward.pay.v1.RefundService/DecideAbnormalRefund"
 	// RefundServiceReissueRefundProcedure is the fully-qualified name of the RefundService's
 	// ReissueRefund RPC.
 	RefundServiceReissueRefundProcedure = "/clearward.pay.v1.RefundService/ReissueRefund"
@@ -387,6 +393,13 @@ type RefundServiceClient interface {
 	QueryRefund(context.Context, *v1.QueryRefundRequest) (*v1.QueryRefundResponse, error)
 	// DecideRefund is the second person's word.
 	DecideRefund(context.Context, *v1.DecideRefundRequest) (*v1.DecideRefundResponse, error)
+	// ApplyAbnormalRefund asks that the channel pay an abnormal refund (退款异常) to the
+	// hospital's settlement account, from where a payout takes it to the patient. Another
+	// person decides.
+	ApplyAbnormalRefund(context.Context, *v1.ApplyAbnormalRefundRequest) (*v1.ApplyAbnormalRefundResponse, error)
+	// DecideAbnormalRefund is the second person's word on it; approved, the channel is
+	// asked once.
+	DecideAbnormalRefund(context.Context, *v1.DecideAbnormalRefundRequest) (*v1.DecideAbnormalRefundResponse, error)
 	// ReissueRefund pays the debt of a closed refund under a new number.
 	ReissueRefund(context.Context, *v1.ReissueRefundRequest) (*v1.ReissueRefundResponse, error)
 	// AcknowledgeRefund says that HIS has the refund's number, where the app calls HIS.
@@ -452,6 +465,18 @@ func NewRefundServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(refundServiceMethods.ByName("DecideRefund")),
 			connect.WithClientOptions(opts...),
 		),
+		applyAbnormalRefund: connect.NewClient[v1.ApplyAbnormalRefundRequest, v1.ApplyAbnormalRefundResponse](
+			httpClient,
+			baseURL+RefundServiceApplyAbnormalRefundProcedure,
+			connect.WithSchema(refundServiceMethods.ByName("ApplyAbnormalRefund")),
+			connect.WithClientOptions(opts...),
+		),
+		decideAbnormalRefund: connect.NewClient[v1.DecideAbnormalRefundRequest, v1.DecideAbnormalRefundResponse](
+			httpClient,
+			baseURL+RefundServiceDecideAbnormalRefundProcedure,
+			connect.WithSchema(refundServiceMethods.ByName("DecideAbnormalRefund")),
+			connect.WithClientOptions(opts...),
+		),
 		reissueRefund: connect.NewClient[v1.ReissueRefundRequest, v1.ReissueRefundResponse](
 			httpClient,
 			baseURL+RefundServiceReissueRefundProcedure,
@@ -481,17 +506,19 @@ func NewRefundServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 
 // refundServiceClient implements RefundServiceClient.
 type refundServiceClient struct {
-	getRefundable     *connect.Client[v1.GetRefundableRequest, v1.GetRefundableResponse]
-	createRefund      *connect.Client[v1.CreateRefundRequest, v1.CreateRefundResponse]
-	dischargeRefund   *connect.Client[v1.DischargeRefundRequest, v1.DischargeRefundResponse]
-	getRefund         *connect.Client[v1.GetRefundRequest, v1.GetRefundResponse]
-	listRefunds       *connect.Client[v1.ListRefundsRequest, v1.ListRefundsResponse]
-	queryRefund       *connect.Client[v1.QueryRefundRequest, v1.QueryRefundResponse]
-	decideRefund      *connect.Client[v1.DecideRefundRequest, v1.DecideRefundResponse]
-	reissueRefund     *connect.Client[v1.ReissueRefundRequest, v1.ReissueRefundResponse]
-	acknowledgeRefund *connect.Client[v1.AcknowledgeRefundRequest, v1.AcknowledgeRefundResponse]
-	writeBackRefund   *connect.Client[v1.WriteBackRefundRequest, v1.WriteBackRefundResponse]
-	replayNotices     *connect.Client[v1.ReplayNoticesRequest, v1.ReplayNoticesResponse]
+	getRefundable        *connect.Client[v1.GetRefundableRequest, v1.GetRefundableResponse]
+	createRefund         *connect.Client[v1.CreateRefundRequest, v1.CreateRefundResponse]
+	dischargeRefund      *connect.Client[v1.DischargeRefundRequest, v1.DischargeRefundResponse]
+	getRefund            *connect.Client[v1.GetRefundRequest, v1.GetRefundResponse]
+	listRefunds          *connect.Client[v1.ListRefundsRequest, v1.ListRefundsResponse]
+	queryRefund          *connect.Client[v1.QueryRefundRequest, v1.QueryRefundResponse]
+	decideRefund         *connect.Client[v1.DecideRefundRequest, v1.DecideRefundResponse]
+	applyAbnormalRefund  *connect.Client[v1.ApplyAbnormalRefundRequest, v1.ApplyAbnormalRefundResponse]
+	decideAbnormalRefund *connect.Client[v1.DecideAbnormalRefundRequest, v1.DecideAbnormalRefundResponse]
+	reissueRefund        *connect.Client[v1.ReissueRefundRequest, v1.ReissueRefundResponse]
+	acknowledgeRefund    *connect.Client[v1.AcknowledgeRefundRequest, v1.AcknowledgeRefundResponse]
+	writeBackRefund      *connect.Client[v1.WriteBackRefundRequest, v1.WriteBackRefundResponse]
+	replayNotices        *connect.Client[v1.ReplayNoticesRequest, v1.ReplayNoticesResponse]
 }
 
 // GetRefundable calls clearward.pay.v1.RefundService.GetRefundable.
@@ -557,6 +584,24 @@ func (c *refundServiceClient) DecideRefund(ctx context.Context, req *v1.DecideRe
 	return nil, err
 }
 
+// ApplyAbnormalRefund calls clearward.pay.v1.RefundService.ApplyAbnormalRefund.
+func (c *refundServiceClient) ApplyAbnormalRefund(ctx context.Context, req *v1.ApplyAbnormalRefundRequest) (*v1.ApplyAbnormalRefundResponse, error) {
+	response, err := c.applyAbnormalRefund.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
+// DecideAbnormalRefund calls clearward.pay.v1.RefundService.DecideAbnormalRefund.
+func (c *refundServiceClient) DecideAbnormalRefund(ctx context.Context, req *v1.DecideAbnormalRefundRequest) (*v1.DecideAbnormalRefundResponse, error) {
+	response, err := c.decideAbnormalRefund.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // ReissueRefund calls clearward.pay.v1.RefundService.ReissueRefund.
 func (c *refundServiceClient) ReissueRefund(ctx context.Context, req *v1.ReissueRefundRequest) (*v1.ReissueRefundResponse, error) {
 	response, err := c.reissueRefund.CallUnary(ctx, connect.NewRequest(req))
@@ -608,6 +653,13 @@ type RefundServiceHandler interface {
 	QueryRefund(context.Context, *v1.QueryRefundRequest) (*v1.QueryRefundResponse, error)
 	// DecideRefund is the second person's word.
 	DecideRefund(context.Context, *v1.DecideRefundRequest) (*v1.DecideRefundResponse, error)
+	// ApplyAbnormalRefund asks that the channel pay an abnormal refund (退款异常) to the
+	// hospital's settlement account, from where a payout takes it to the patient. Another
+	// person decides.
+	ApplyAbnormalRefund(context.Context, *v1.ApplyAbnormalRefundRequest) (*v1.ApplyAbnormalRefundResponse, error)
+	// DecideAbnormalRefund is the second person's word on it; approved, the channel is
+	// asked once.
+	DecideAbnormalRefund(context.Context, *v1.DecideAbnormalRefundRequest) (*v1.DecideAbnormalRefundResponse, error)
 	// ReissueRefund pays the debt of a closed refund under a new number.
 	ReissueRefund(context.Context, *v1.ReissueRefundRequest) (*v1.ReissueRefundResponse, error)
 	// AcknowledgeRefund says that HIS has the refund's number, where the app calls HIS.
@@ -669,6 +721,18 @@ func NewRefundServiceHandler(svc RefundServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(refundServiceMethods.ByName("DecideRefund")),
 		connect.WithHandlerOptions(opts...),
 	)
+	refundServiceApplyAbnormalRefundHandler := connect.NewUnaryHandlerSimple(
+		RefundServiceApplyAbnormalRefundProcedure,
+		svc.ApplyAbnormalRefund,
+		connect.WithSchema(refundServiceMethods.ByName("ApplyAbnormalRefund")),
+		connect.WithHandlerOptions(opts...),
+	)
+	refundServiceDecideAbnormalRefundHandler := connect.NewUnaryHandlerSimple(
+		RefundServiceDecideAbnormalRefundProcedure,
+		svc.DecideAbnormalRefund,
+		connect.WithSchema(refundServiceMethods.ByName("DecideAbnormalRefund")),
+		connect.WithHandlerOptions(opts...),
+	)
 	refundServiceReissueRefundHandler := connect.NewUnaryHandlerSimple(
 		RefundServiceReissueRefundProcedure,
 		svc.ReissueRefund,
@@ -709,6 +773,10 @@ func NewRefundServiceHandler(svc RefundServiceHandler, opts ...connect.HandlerOp
 			refundServiceQueryRefundHandler.ServeHTTP(w, r)
 		case RefundServiceDecideRefundProcedure:
 			refundServiceDecideRefundHandler.ServeHTTP(w, r)
+		case RefundServiceApplyAbnormalRefundProcedure:
+			refundServiceApplyAbnormalRefundHandler.ServeHTTP(w, r)
+		case RefundServiceDecideAbnormalRefundProcedure:
+			refundServiceDecideAbnormalRefundHandler.ServeHTTP(w, r)
 		case RefundServiceReissueRefundProcedure:
 			refundServiceReissueRefundHandler.ServeHTTP(w, r)
 		case RefundServiceAcknowledgeRefundProcedure:
@@ -752,6 +820,14 @@ func (UnimplementedRefundServiceHandler) QueryRefund(context.Context, *v1.QueryR
 
 func (UnimplementedRefundServiceHandler) DecideRefund(context.Context, *v1.DecideRefundRequest) (*v1.DecideRefundResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.RefundService.DecideRefund is not implemented"))
+}
+
+func (UnimplementedRefundServiceHandler) ApplyAbnormalRefund(context.Context, *v1.ApplyAbnormalRefundRequest) (*v1.ApplyAbnormalRefundResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.RefundService.ApplyAbnormalRefund is not implemented"))
+}
+
+func (UnimplementedRefundServiceHandler) DecideAbnormalRefund(context.Context, *v1.DecideAbnormalRefundRequest) (*v1.DecideAbnormalRefundResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("clearward.pay.v1.RefundService.DecideAbnormalRefund is not implemented"))
 }
 
 func (UnimplementedRefundServiceHandler) ReissueRefund(context.Context, *v1.ReissueRefundRequest) (*v1.ReissueRefundResponse, error) {
