@@ -52,9 +52,14 @@ hospitals:
 // newSettled is the lived house with a bank, and the desk of those who pay out.
 func newSettled(t *testing.T) (*lived, *bankHouse) {
 	t.Helper()
+	return openSettled(t, settledSetup)
+}
+
+func openSettled(t *testing.T, setup string) (*lived, *bankHouse) {
+	t.Helper()
 	link := `{environment: SANDBOX, customer: C1, bic: CMBCCNBS, key_id: ` + livebank.CustomerKey + `, private_key: "file:KEYS/bank/customer_key.pem", bank_key.` +
 		livebank.BankKey + `: "file:KEYS/bank/bank_pub.pem"}`
-	master := strings.ReplaceAll(settledSetup, "LINK", link)
+	master := strings.ReplaceAll(setup, "LINK", link)
 	l := openLived(t, master, []livebank.Account{{No: "0001", Name: "平台公司", OpeningFen: 100000}, {No: "6801", Name: "海天示范医院", OpeningFen: 500}, {No: "6802", Name: "存管专户"}})
 	h := &bankHouse{payoutHouse: &payoutHouse{Server: l.Server}, t: t}
 	h.set(l.clock())

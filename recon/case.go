@@ -63,7 +63,9 @@ type Case struct {
 	OpenedAt   time.Time
 	ChangedAt  time.Time
 
-	debt string // the number of the debt that its refund was to pay, "" where that is its own
+	abnormal bool         // the channel calls its refund abnormal
+	taken    ledger.Money // what the channel holds of its refund (1125)
+	debt     string       // the number of the debt that its refund was to pay, "" where that is its own
 }
 
 // LogLine is one thing that happened to a case.
@@ -173,6 +175,9 @@ func oneCase(ctx context.Context, tx pgx.Tx, id string) (*Case, error) {
 		SELECT debt_no FROM refunds WHERE hospital = $1 AND kind = 'REFUND' AND refund_no = $2 AND created_at IS NOT NULL`, c.Hospital, c.RefundNo).Scan(&c.debt)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return nil, fmt.Errorf("read the debt of case %s: %w", id, err)
+	}
+	if err := c.readHeld(ctx, tx); err != nil {
+		return nil, err
 	}
 	return &c, nil
 }

@@ -86,7 +86,7 @@ const maxRuns = 4
 // changes nothing and returns the same. A hospital whose run fails, by its proof
 // for instance, is not published and keeps no other from it: the error names it.
 func (e *Engine) Run(ctx context.Context, day ledger.Day) (*Day, error) {
-	if err := e.payDebts(ctx); err != nil {
+	if err := errors.Join(e.payDebts(ctx), e.paidBack(ctx)); err != nil {
 		return nil, err
 	}
 	asked := map[doubt]bool{}

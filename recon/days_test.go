@@ -79,6 +79,8 @@ func (w *fileOf) add(t testing.TB, side, text string) {
 			status = "FAILED"
 		case "processing":
 			status = "PROCESSING"
+		case "abnormal":
+			status = "CHANGE"
 		case "on":
 			at = value + " " + f[4]
 		case "bill":

@@ -149,9 +149,10 @@ func (d *debt) closed(ctx context.Context, tx pgx.Tx, c *Case) (underWay bool, e
 		return false, nil
 	}
 	var status, next string
+	var abnormal bool
 	err = tx.QueryRow(ctx, `
-		SELECT status, next_no FROM refunds
-		WHERE hospital = $1 AND kind = 'REFUND' AND refund_no = $2 AND created_at IS NOT NULL`, c.Hospital, c.RefundNo).Scan(&status, &next)
+		SELECT status, next_no, abnormal FROM refunds
+		WHERE hospital = $1 AND kind = 'REFUND' AND refund_no = $2 AND created_at IS NOT NULL`, c.Hospital, c.RefundNo).Scan(&status, &next, &abnormal)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return false, nil
@@ -159,6 +160,8 @@ func (d *debt) closed(ctx context.Context, tx pgx.Tx, c *Case) (underWay bool, e
 		return false, fmt.Errorf("read the refund of %s: %w", c.ID, err)
 	case status == string(pay.RefundClosed) && next == "":
 		d.refund = c.RefundNo
+	case abnormal: // its money comes by the channel or by the hospital's bank account
+		return true, nil
 	case status != string(pay.RefundFailed) && status != string(pay.RefundSuccess):
 		return true, nil
 	}
@@ -243,7 +246,7 @@ func (p *publication) land(ctx context.Context, b *ledger.Batch) error {
 				continue
 			}
 			seen[id] = true
-			if err := p.paid(ctx, b, id); err != nil {
+			if err := closePaid(ctx, b, p.h.dir, id, note(noteRefunded, p.h.day.String())); err != nil {
 				return err
 			}
 		}
@@ -255,14 +258,14 @@ func (p *publication) land(ctx context.Context, b *ledger.Batch) error {
 	return nil
 }
 
-// paid closes a case of which nothing is left: an approved one as it was decided,
-// an open one by the run.
-func (p *publication) paid(ctx context.Context, b *ledger.Batch, id string) error {
+// closePaid closes a case of which nothing is left: an approved one as it was decided,
+// an open one by the run. Why stands in its log.
+func closePaid(ctx context.Context, b *ledger.Batch, dir *clearing.Directory, id, why string) error {
 	c, err := oneCase(ctx, b.Tx(), id)
 	if err != nil {
 		return err
 	}
-	rests, err := suspense(ctx, b.Tx(), p.h.dir, c)
+	rests, err := suspense(ctx, b.Tx(), dir, c)
 	if err != nil {
 		return err
 	}
@@ -279,6 +282,6 @@ func (p *publication) paid(ctx context.Context, b *ledger.Batch, id string) erro
 	b.Exec(`UPDATE recon_cases SET state = $3, reason = CASE WHEN reason = '' THEN 'REFUNDED' ELSE reason END, changed_at = $4 WHERE id = $1 AND state = $2`,
 		id, c.State, to, b.Now())
 	b.Exec(`UPDATE recon_legs SET open = FALSE, decided = (kind = 'REFUND') WHERE case_id = $1 AND case_id <> '' AND kind <> 'SETTLE'`, id)
-	logCases(b, []string{id}, "closed", note(noteRefunded, p.h.day.String()))
+	logCases(b, []string{id}, "closed", why)
 	return nil
 }

@@ -258,7 +258,7 @@ func (leg *Leg) refundEffects() (Effects, ledger.Money) {
 	case known && leg.atChannel():
 		coupon := leg.platform.Amount - leg.settled0()
 		e = append(e, effect("J49c", coupon, 0))
-		if !p.final() && b.Status == channels.Success {
+		if !p.final() && b.Status != channels.Processing {
 			e = append(e, effect("J19b", leg.settled0(), 0))
 		}
 		if code == F9 {
@@ -331,7 +331,7 @@ func (leg *Leg) backfillRefund() (Effects, ledger.Money) {
 // by the channel's own word alone (J19c): until then nothing of it is paid again.
 func (leg *Leg) notPaid() Effects {
 	p := leg.platform
-	switch held := leg.bill != nil && leg.bill.Status == channels.Abnormal; {
+	switch held := leg.bill != nil && leg.abnormal(); {
 	case held && p.final():
 		return Effects{effect("E20b", leg.settled0(), 0)}
 	case held:

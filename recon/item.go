@@ -51,6 +51,9 @@ func (leg *Leg) item() *Item {
 	if leg.Kind == channels.Reverse {
 		it.Note = join(it.Note, note(noteReversal))
 	}
+	if leg.Code == F6 && leg.bill != nil && leg.abnormal() {
+		it.Note = join(it.Note, note(noteAbnormal))
+	}
 	if leg.Code.Exception() {
 		it.CaseID = leg.theCase()
 	}

@@ -18,7 +18,7 @@ func (leg *Leg) finish(r *Rules) {
 		if leg.platform == nil {
 			leg.Hospital, leg.Channel, leg.MerchantNo = b.Hospital, b.Channel, b.MerchantNo
 		}
-		if b.Status == channels.Success || b.Status == channels.Processing {
+		if leg.took() {
 			leg.say(Channel, b.Amount)
 			leg.Swept = b.Status == channels.Processing
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -15,24 +16,27 @@ import (
 // Lived is what the platform knows beside it of a payment or refund that was made
 // through the API: which journals stand for it already. An imported row has none.
 type Lived struct {
-	Stage  string       // the row's own state
-	Posted bool         `json:",omitempty"` // J01 or E06 stand; of a refund J19a
-	Late   bool         `json:",omitempty"` // the money came after the order was closed
-	Acked  ledger.Money `json:",omitempty"` // J02 stands for it
-	Debit  string       `json:",omitempty"` // how the refund became a debt, "" where it was one before, or is none
-	DebtNo string       `json:",omitempty"` // the number of the debt in 2205
-	NextNo string       `json:",omitempty"` // the refund that goes on with the debt
-	CaseID string       `json:",omitempty"` // whose debt it pays
-	Held   bool         `json:"-"`          // set by runs: no fact that a run reads
-	Digest int64        `json:"-"`
+	Stage     string       // the row's own state
+	Posted    bool         `json:",omitempty"` // J01 or E06 stand; of a refund J19a
+	Late      bool         `json:",omitempty"` // the money came after the order was closed
+	Acked     ledger.Money `json:",omitempty"` // J02 stands for it
+	Debit     string       `json:",omitempty"` // how the refund became a debt, "" where it was one before, or is none
+	DebtNo    string       `json:",omitempty"` // the number of the debt in 2205
+	NextNo    string       `json:",omitempty"` // the refund that goes on with the debt
+	CaseID    string       `json:",omitempty"` // whose debt it pays
+	Abnormal  bool         `json:",omitempty"` // the channel holds the refund's money, or has paid it to the hospital's bank account
+	PaidLater bool         `json:",omitempty"` // the refund succeeded after the bill of its day was made
+	Held      bool         `json:"-"`          // set by runs: no fact that a run reads
+	Digest    int64        `json:"-"`
 }
 
 func livedOf(leg *clearing.Leg) *Lived {
 	if !leg.Live {
 		return nil
 	}
+	made := leg.Day.Add(1).Start().Add(billMade * time.Hour)
 	return &Lived{Stage: leg.Stage, Posted: leg.Posted, Late: leg.Late, Acked: leg.Acked, Debit: leg.Debit, DebtNo: leg.DebtNo,
-		NextNo: leg.NextNo, CaseID: leg.CaseID, Held: leg.Held, Digest: leg.Digest}
+		NextNo: leg.NextNo, CaseID: leg.CaseID, Held: leg.Held, Digest: leg.Digest, Abnormal: leg.Abnormal, PaidLater: leg.Kind == channels.Refund && leg.ChannelSuccessAt.After(made)}
 }
 
 // lives returns what the platform knows of a leg that was made through the API.

@@ -232,8 +232,8 @@ func (o *order) joinHIS() {
 }
 
 // refundNumbers are the refunds that the rows of HIS are about: the number that a row
-// carries, else that of a lived refund which the channel closed before HIS could be
-// told of it, where it alone has the amount and no row. Such a refund stays open, and
+// carries, else that of a lived refund which the channel closed, or called abnormal,
+// before HIS could be told of it, where it alone has the amount and no row. Such a refund stays open, and
 // must keep its own row on the days after.
 func (o *order) refundNumbers() []string {
 	numbers, told := make([]string, len(o.his)), map[string]bool{}
@@ -247,7 +247,7 @@ func (o *order) refundNumbers() []string {
 		}
 		var fits []*Leg
 		for _, leg := range o.legs {
-			if p := leg.platform; p != nil && p.owes() && p.Amount == l.Amount && !told[leg.RefundNo] {
+			if p := leg.platform; p != nil && (p.owes() || p.Lived != nil && p.Lived.Abnormal) && p.Amount == l.Amount && !told[leg.RefundNo] {
 				fits = append(fits, leg)
 			}
 		}

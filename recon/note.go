@@ -25,6 +25,8 @@ const (
 	noteLateMatch  = "late_match"
 	notePayout     = "payout"
 	noteRefunded   = "refunded"
+	noteAbnormal   = "abnormal"
+	notePaidBack   = "paid_back"
 )
 
 // noteWords says each kind in Chinese and English; %s stands for a value.
@@ -43,8 +45,11 @@ var noteWords = map[string][2]string{
 	noteFound:      {"%s 对账发现", "found by the run of %s"},
 	noteFoundAgain: {"%s 对账再次发现", "found again by the run of %s"},
 	noteRefunded:   {"%s 对账在渠道账单中找到退款", "the run of %s found the refund in the bill"},
-	notePayout:     {"付款单 %s %s", "payout %s %s"},
-	noteLateMatch:  {"%s 对账找到对方记录，差异消除", "the run of %s found the other side"},
+	noteAbnormal: {"退款异常，款项在渠道：申请退至医院结算账户，或在商户平台退至患者其他银行卡",
+		"abnormal refund, the channel holds the money: apply for it to the hospital's settlement account, or to another card of the patient on the merchant platform"},
+	notePaidBack:  {"%s 对账：款项已付到患者", "by the run of %s the patient has been paid"},
+	notePayout:    {"付款单 %s %s", "payout %s %s"},
+	noteLateMatch: {"%s 对账找到对方记录，差异消除", "the run of %s found the other side"},
 }
 
 func note(kind string, values ...string) string {

@@ -180,12 +180,13 @@ func (l *BankLine) ofPayout() payout.BankLine {
 	return out
 }
 
-// withoutPayouts leaves out the lines that payouts explain, and lists those that
+// withoutPayouts leaves out the lines that payouts and abnormal refunds explain, and lists those that
 // gave one back: it stays frozen until a person has changed the payee's account.
 func (h *hospitalRun) withoutPayouts(lines []BankLine) (free []BankLine, returned []*BankItem) {
 	for i := range lines {
 		l, taken := h.bank.payouts.taken[lineKey{lines[i].Account, lines[i].Ref}]
 		switch {
+		case h.bank.refunds[lineKey{lines[i].Account, lines[i].Ref}]:
 		case !taken:
 			free = append(free, lines[i])
 		case l.Return:

@@ -28,7 +28,12 @@ type resolution struct {
 var resolutions = map[string]resolution{
 	"REFUND": {"退款给患者", "refund to the patient", "", true, false, map[Code][]string{
 		F1: {"E02"}, F2: {"E07"}, F4: {"E02"}, I1: {"E07"}, I5: {"E36b"}, PaidTwice: {"E21"}, Backfill: {"E07"}, I4: nil, I6: nil, F6: nil, F9: {"E07"}, Restated: {"E02"}}},
-	"BACKFILL": {"补单", "back-fill the order", "", false, false, map[Code][]string{F1: {"E03", "J02"}, Backfill: {"J02"}}},
+	// What the channel holds is not refunded again: it is paid to another card of the
+	// patient, or to the hospital's bank account and from there by another route.
+	"ABNORMAL_REFUND": {"异常退款处理：退至患者其他银行卡，或退至医院结算账户后转付", "abnormal refund: to another card of the patient, or by the hospital's bank account", "", true, false,
+		map[Code][]string{F6: nil}},
+	"PAID_LATER": {"渠道后来已付到患者（有凭证）", "the channel paid the patient later, on evidence", "", false, false, map[Code][]string{F6: {"J19b"}}},
+	"BACKFILL":   {"补单", "back-fill the order", "", false, false, map[Code][]string{F1: {"E03", "J02"}, Backfill: {"J02"}}},
 	"HIS_BOOKS": {"HIS 已补记", "HIS has booked it", "", false, true, map[Code][]string{
 		F2: {"J02"}, I1: {"J02"}, I5: {"J02"}, PaidTwice: {"J02"}, F12: {"J02"}, F9: {"J02"}}},
 	"LINK":           {"确认同笔，补写单号", "confirm the link", "", false, false, map[Code][]string{I7: {"J02"}, I8: {"E37", "J02"}, F12: {"J02"}}},
@@ -53,7 +58,7 @@ var resolutions = map[string]resolution{
 func resolutionsOf(c *Case) []string {
 	var out []string
 	for name, r := range resolutions {
-		if _, ok := r.by[c.Code]; ok || name == "NOTED" {
+		if _, ok := r.by[c.Code]; (ok || name == "NOTED") && c.offers(name) {
 			out = append(out, name)
 		}
 	}
@@ -179,6 +184,8 @@ func (c *Case) journals(open []Suspense, modeB bool) ([]string, error) {
 	switch {
 	case c.Resolution == "REFUND":
 		return c.refundJournals(journals, open)
+	case c.Resolution == "PAID_LATER" && c.taken < c.moved(open):
+		return nil, ErrResolution.Because("resolution", "the channel holds %s of this refund and %s is owed: it has paid the patient nothing later", c.taken, c.moved(open))
 	case c.Code == I5 && c.Resolution == "HIS_BOOKS" && (c.Amount < 0 || back):
 		return nil, ErrResolution.Because("resolution", "HIS has booked more than was paid: HIS corrects it, there is nothing more to book")
 	case c.Resolution == "FEE_CREDITED" && total(open) == 0:

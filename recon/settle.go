@@ -3,6 +3,7 @@ package recon
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,6 +31,7 @@ type bankRun struct {
 	touched []*Settlement // of this day, and of others that this run changed
 	rows    []*change     // bank lines
 	payouts payoutRun
+	refunds map[lineKey]bool // lines that brought the money of an abnormal refund (E20c)
 }
 
 // BankStats is the proof of one settlement: opening + day − withdrawn = closing;
@@ -76,7 +78,8 @@ func (h *hospitalRun) runBank(ctx context.Context, p *publication) error {
 	}
 	h.bank.ran = true
 	h.bank.payouts = payoutRun{map[lineKey]payout.BankLine{}, map[lineKey]string{}}
-	if err := h.bankPayouts(ctx); err != nil {
+	h.bank.refunds = map[lineKey]bool{}
+	if err := errors.Join(h.bankPayouts(ctx), h.bankRefunds(ctx)); err != nil {
 		return err
 	}
 	accounts := map[string]bool{}

@@ -287,6 +287,8 @@ func (leg *Leg) before(day ledger.Day, fresh ledger.Money) ledger.Money {
 	switch {
 	case leg.row == nil:
 		return 0
+	case leg.Kind == channels.Refund && leg.bill != nil && leg.lives() != nil && !leg.Fresh:
+		return leg.D // no line of this day: what changed is the channel's word on the refund
 	case !leg.row.spans(day):
 		return leg.row.D
 	case leg.Carried:
@@ -316,7 +318,7 @@ func (leg *Leg) fresh() (fen [sides]ledger.Money, seen [sides]bool) {
 	for one := range leg.all() {
 		for i := range one.Lines {
 			l := &one.Lines[i]
-			if l.carried || !l.moved() {
+			if l.carried || !one.counts(l) {
 				continue
 			}
 			sign := ledger.Money(1)
@@ -328,6 +330,14 @@ func (leg *Leg) fresh() (fen [sides]ledger.Money, seen [sides]bool) {
 		}
 	}
 	return fen, seen
+}
+
+// counts says whether the line moved money, the bill's by the channel's last word.
+func (leg *Leg) counts(l *Line) bool {
+	if leg.bill != nil && l.Side == Channel && l.id() == leg.bill.id() && l.Kind == channels.Refund {
+		return leg.took()
+	}
+	return l.moved()
 }
 
 // moved says whether the line moved money: a failed attempt and a refund that

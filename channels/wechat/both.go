@@ -16,7 +16,7 @@ type Both struct {
 	code *V2
 }
 
-var _ channels.Gateway = (*Both)(nil)
+var _ channels.AbnormalGateway = (*Both)(nil)
 
 // NewBoth returns a gateway over both interfaces; ErrConfig says what is missing.
 func NewBoth(cfg Config) (*Both, error) {

@@ -227,7 +227,7 @@ func TestApplyingTakesTwoPeopleAndOneCall(t *testing.T) {
 	for i, answer := range []channels.RefundAnswer{notTaken, noWord} {
 		k.now = k.now.Add(time.Hour)
 		k.outside.refunds = []channels.RefundAnswer{answer}
-		r = k.applies(no)
+		k.applies(no)
 		if r, err = k.DecideAbnormal(ctx, "H1", no, "head", true, ""); err != nil || len(k.sent("apply WX1 "+no)) != i+1 {
 			t.Errorf("%v, %v: %v", r, err, k.calls)
 		}
