@@ -29,6 +29,7 @@ var cases = []struct {
 	{"a notice before the answer to the call is the answer", (*rig).earlyNotice},
 	{"partial refunds add up to the payment and not beyond", (*rig).partialRefunds},
 	{"one refund number gives back once", (*rig).oneNumber},
+	{"an abnormal refund is not lost and comes once", (*rig).abnormalRefund},
 	{"the bill has what the books have", (*rig).billHasBooks},
 }
 

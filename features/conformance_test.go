@@ -52,9 +52,9 @@ var troubles = []trouble{
 // steps are where it goes wrong.
 func (a *adapter) steps() []string {
 	if a.way == channels.WayCode {
-		return []string{"pay", "query", "reverse", "refund", "refundquery", "bill"}
+		return []string{"pay", "query", "reverse", "refund", "refundquery", "abnormal", "bill"}
 	}
-	return []string{"prepay", "query", "close", "refund", "refundquery", "bill"}
+	return []string{"prepay", "query", "close", "refund", "refundquery", "abnormal", "bill"}
 }
 
 // through takes one payment, its refund and the day's bill through a fault at one
@@ -72,7 +72,7 @@ func (r *rig) through(a *adapter, step string, x trouble) (end, orderNo string) 
 	case step == "reverse":
 		r.plant(live.Fault{Do: live.FaultPassword}, "pay", a) // and the payer never enters it
 	}
-	if step != "refund" && step != "refundquery" && step != "bill" {
+	if step != "refund" && step != "refundquery" && step != "abnormal" && step != "bill" {
 		r.plant(x.Fault, step, a)
 	}
 	p := r.create(a)
@@ -92,6 +92,8 @@ func (r *rig) through(a *adapter, step string, x trouble) (end, orderNo string) 
 		return end, p.OrderNo
 	}
 	switch step {
+	case "abnormal":
+		return end + " " + r.handled(a, p, x), p.OrderNo
 	case "refund":
 		r.plant(x.Fault, step, a)
 	case "refundquery":
