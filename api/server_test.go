@@ -97,7 +97,7 @@ func TestWhatWasDecidedIsPublished(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	dialer := kafka.DefaultDialer
-	for partition := range s.Kafka.Topics()[feed.TopicEvents] {
+	for partition := range s.Kafka.Topics()[feed.TopicEvents].Partitions {
 		go func() {
 			reader := kafka.NewReader(kafka.ReaderConfig{Brokers: s.Kafka.Brokers, Topic: feed.TopicEvents, Partition: partition, Dialer: dialer})
 			defer func() { _ = reader.Close() }()

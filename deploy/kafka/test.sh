@@ -2,7 +2,8 @@
 # Runs the feed tests against a real Apache Kafka: fetched by Maven, started as
 # one KRaft node on free loopback ports in a folder of its own, stopped and
 # removed at the end. Where Kafka cannot be had it prints why and succeeds; once
-# the broker runs, a failing test fails the script.
+# the broker runs, a failing test fails the script. What stands behind the command
+# goes to go test: -run, -count.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -60,6 +61,9 @@ listeners=PLAINTEXT://127.0.0.1:$port,CONTROLLER://127.0.0.1:$controller
 advertised.listeners=PLAINTEXT://127.0.0.1:$port
 controller.listener.names=CONTROLLER
 log.dirs=$work/data
+# Time passes quickly: what the broker may delete is looked for every second.
+log.initial.task.delay.ms=500
+log.retention.check.interval.ms=1000
 num.partitions=1
 auto.create.topics.enable=false
 offsets.topic.num.partitions=4
@@ -111,4 +115,4 @@ version=$(sed -n 's/.*Kafka version: \([0-9.]*\).*/\1/p' "$work/broker.log" | he
 echo "test-kafka: Apache Kafka ${version:-?} listens on 127.0.0.1:$port"
 
 CLEARWARD_TEST_KAFKA_BROKERS="127.0.0.1:$port" \
-  go test -vet=off -count=1 -timeout 10m ./recon/feed/...
+  go test -vet=off -count=1 -timeout 10m "$@" ./recon/feed/...

@@ -38,11 +38,21 @@ func startBroker(dir string, durable bool, log io.Writer) (*kfake.Cluster, error
 // mostReplicas is how many brokers keep a topic where there are as many.
 const mostReplicas = 3
 
-// EnsureTopics makes the missing ones of the topics, each with its number of
-// partitions, and returns when every one of them has its leaders. A topic that
+// Topic is how a topic is made.
+type Topic struct {
+	Partitions int
+	// Lasting keeps its messages for ever; else the broker deletes what is older than
+	// it is told to keep, by the time in the message: a week by default.
+	Lasting bool
+}
+
+// lasting are the settings of a topic of which nothing is deleted.
+var lasting = []kafka.ConfigEntry{{ConfigName: "retention.ms", ConfigValue: "-1"}, {ConfigName: "retention.bytes", ConfigValue: "-1"}}
+
+// EnsureTopics makes the missing ones of the topics, by their names, and returns when every one of them has its leaders. A topic that
 // exists stays as it is. A topic made by the way, by a first message, would not
 // survive a kill of the embedded broker.
-func EnsureTopics(ctx context.Context, brokers []string, topics map[string]int) error {
+func EnsureTopics(ctx context.Context, brokers []string, topics map[string]Topic) error {
 	client := &kafka.Client{Addr: kafka.TCP(brokers...), Timeout: 10 * time.Second}
 	meta, err := client.Metadata(ctx, &kafka.MetadataRequest{})
 	if err != nil {
@@ -50,9 +60,11 @@ func EnsureTopics(ctx context.Context, brokers []string, topics map[string]int) 
 	}
 	request := &kafka.CreateTopicsRequest{}
 	for _, name := range slices.Sorted(maps.Keys(topics)) {
-		request.Topics = append(request.Topics, kafka.TopicConfig{
-			Topic: name, NumPartitions: topics[name], ReplicationFactor: min(mostReplicas, len(meta.Brokers)),
-		})
+		config := kafka.TopicConfig{Topic: name, NumPartitions: topics[name].Partitions, ReplicationFactor: min(mostReplicas, len(meta.Brokers))}
+		if topics[name].Lasting {
+			config.ConfigEntries = lasting
+		}
+		request.Topics = append(request.Topics, config)
 	}
 	response, err := client.CreateTopics(ctx, request)
 	if err != nil {

@@ -68,7 +68,7 @@ func writeRow(ctx context.Context, s *Stack) error {
 const topic = "kept"
 
 func writeMessage(ctx context.Context, s *Stack) error {
-	if err := EnsureTopics(ctx, s.Brokers, map[string]int{topic: 1}); err != nil {
+	if err := EnsureTopics(ctx, s.Brokers, map[string]Topic{topic: {Partitions: 1}}); err != nil {
 		return err
 	}
 	w := &kafka.Writer{Addr: kafka.TCP(s.Brokers...), Topic: topic, RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond}
@@ -406,7 +406,7 @@ exec sleep 1000
 func TestEnsureTopicsIsIdempotent(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{DataDir: dataDir(t), DatabaseURL: "postgres:///unused"})
-	want := map[string]int{"channel": 4, "dead": 1}
+	want := map[string]Topic{"channel": {Partitions: 4}, "dead": {Partitions: 1, Lasting: true}}
 	for range 2 {
 		if err := EnsureTopics(t.Context(), s.Brokers, want); err != nil {
 			t.Fatal(err)
@@ -416,9 +416,9 @@ func TestEnsureTopicsIsIdempotent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := map[string]int{}
+	got := map[string]Topic{}
 	for _, topic := range meta.Topics {
-		got[topic.Name] = len(topic.Partitions)
+		got[topic.Name] = Topic{len(topic.Partitions), want[topic.Name].Lasting} // how long it keeps is tried by those who feed
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("topics %v, want %v", got, want)

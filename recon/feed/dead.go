@@ -69,7 +69,7 @@ func DeadLetters(ctx context.Context, k Kafka, d *db.DB) ([]Letter, error) {
 	var letters []Letter
 	seen := map[string]bool{}
 	for partition := range partitions[TopicDead] {
-		err := k.scan(ctx, k.topic(TopicDead), partition, first[partition], next[partition], func(m kafka.Message) {
+		err := k.scan(ctx, TopicDead, partition, first[partition], next[partition], func(m kafka.Message) {
 			letter := letterOf(m)
 			if !seen[letter.ID] { // put aside twice when a process died in between
 				seen[letter.ID] = true
@@ -84,11 +84,16 @@ func DeadLetters(ctx context.Context, k Kafka, d *db.DB) ([]Letter, error) {
 	return letters, replays(ctx, d, letters)
 }
 
-// scan hands on the messages of a partition from first up to next.
-func (k Kafka) scan(ctx context.Context, topic string, partition int, first, next int64, emit func(kafka.Message)) error {
+// scanPatience is how long a message may take until it is looked whether it is there.
+const scanPatience = 2 * time.Second
+
+// scan hands on the messages of a partition from first up to next. What the broker
+// deletes meanwhile is not waited for.
+func (k Kafka) scan(ctx context.Context, name string, partition int, first, next int64, emit func(kafka.Message)) error {
 	if first >= next {
 		return nil
 	}
+	topic := k.topic(name)
 	reader := kafka.NewReader(kafka.ReaderConfig{
 		Brokers: k.Brokers, Topic: topic, Partition: partition, MinBytes: 1, MaxBytes: 4 << 20,
 		MaxWait: 100 * time.Millisecond,
@@ -98,12 +103,23 @@ func (k Kafka) scan(ctx context.Context, topic string, partition int, first, nex
 		return fmt.Errorf("read %s: %w", topic, err)
 	}
 	for {
-		message, err := reader.FetchMessage(ctx)
-		if err != nil {
+		waiting, cancel := context.WithTimeout(ctx, scanPatience)
+		message, err := reader.FetchMessage(waiting)
+		cancel()
+		switch {
+		case err == nil:
+			first = message.Offset + 1
+			emit(message)
+		case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
+			oldest, _, err := k.bounds(ctx, name)
+			if err != nil {
+				return err
+			}
+			first = max(first, oldest[partition])
+		default:
 			return fmt.Errorf("read %s: %w", topic, err)
 		}
-		emit(message)
-		if message.Offset >= next-1 {
+		if first >= next {
 			return nil
 		}
 	}

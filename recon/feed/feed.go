@@ -15,6 +15,7 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"github.com/clearward/clearward/deploy/local"
 	"github.com/clearward/clearward/recon"
 )
 
@@ -49,13 +50,13 @@ type Kafka struct {
 	Prefix  string // stands before every topic and group; "" but in tests
 }
 
-// Topics gives every topic with its number of partitions. They are created
-// explicitly, before anything else starts: a group that is older than its topic
-// never reads it.
-func (k Kafka) Topics() map[string]int {
-	topics := make(map[string]int, len(partitions))
+// Topics gives every topic as it is made. They are created explicitly, before
+// anything else starts: a group that is older than its topic never reads it. A dead
+// letter waits until a person has looked at it, however long that takes.
+func (k Kafka) Topics() map[string]local.Topic {
+	topics := make(map[string]local.Topic, len(partitions))
 	for name, n := range partitions {
-		topics[k.topic(name)] = n
+		topics[k.topic(name)] = local.Topic{Partitions: n, Lasting: name == TopicDead}
 	}
 	return topics
 }

@@ -26,6 +26,9 @@ import (
 	"github.com/clearward/clearward/recon"
 )
 
+// within is the broker inside this process, nil where the tests use a real one.
+var within *kfake.Cluster
+
 // broker is the one that all tests of this binary use: a real one if the
 // environment names it, else one inside this process.
 var broker = sync.OnceValues(func() ([]string, error) {
@@ -36,6 +39,7 @@ var broker = sync.OnceValues(func() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	within = cluster
 	return cluster.ListenAddrs(), nil // it ends with the test binary
 })
 
@@ -333,7 +337,7 @@ func (r *rig) all(t testing.TB, topic string) [][]byte {
 	}
 	var values [][]byte
 	for p := range next {
-		if err := r.kafka.scan(t.Context(), r.kafka.topic(topic), p, first[p], next[p], func(m kafka.Message) { values = append(values, m.Value) }); err != nil {
+		if err := r.kafka.scan(t.Context(), topic, p, first[p], next[p], func(m kafka.Message) { values = append(values, m.Value) }); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -515,6 +519,51 @@ func TestWhatCannotBeReadGoesToTheDeadLetters(t *testing.T) {
 		if !strings.Contains(got[i], want[i]) {
 			t.Errorf("letter %d: %q, want %q", i, got[i], want[i])
 		}
+	}
+}
+
+// A broker deletes what is older than a week, by the time in the message: another
+// topic's message goes, a dead letter of the same time is there until a person has
+// looked at it.
+func TestNoBrokerDeletesADeadLetter(t *testing.T) {
+	r := newRig(t)
+	r.stop(t)
+	old := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+	r.consumer = StartConsumer(context.Background(), r.kafka, r.db, func() time.Time { return old }, slog.New(slog.DiscardHandler))
+	r.send(t, TopicHIS, []byte("?"))
+	r.caughtUp(t)
+	writer := r.kafka.writer()
+	err := writer.WriteMessages(t.Context(), kafka.Message{Topic: r.kafka.topic(TopicEvents), Value: []byte("old"), Time: old})
+	if err := errors.Join(err, writer.Close()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	defer cancel()
+	_, end, err := r.kafka.bounds(ctx, TopicEvents)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for left := int64(1); left > 0; {
+		if within != nil {
+			within.ApplyRetention()
+		}
+		first, next, err := r.kafka.bounds(ctx, TopicEvents)
+		if err != nil || !pause(ctx, 20*time.Millisecond) {
+			t.Fatal("the broker deletes nothing, so that this test sees nothing", err)
+		}
+		left = 0
+		for p := range next {
+			left += next[p] - first[p]
+		}
+	}
+	for p, next := range end { // nobody waits for what is gone
+		if err := r.kafka.scan(ctx, TopicEvents, p, 0, next, func(m kafka.Message) { t.Errorf("%s was deleted", m.Value) }); err != nil {
+			t.Error(err)
+		}
+	}
+	letters, err := DeadLetters(ctx, r.kafka, r.db)
+	if err != nil || len(letters) != 1 || !letters[0].At.Equal(old) {
+		t.Errorf("letters %+v, %v, want the one of %s", letters, err, old)
 	}
 }
 
