@@ -109,7 +109,11 @@ func WriteKeys(w io.Writer, keys []auth.Key) {
 
 // Verify recomputes the books from the postings and returns what does not hold.
 func (s *Server) Verify(ctx context.Context) ([]ledger.Finding, error) {
-	return ledger.Verify(ctx, s.DB, slices.Concat(clearing.Controls(), payout.Controls(), recon.Controls())...)
+	return ledger.Verify(ctx, s.DB, controls()...)
+}
+
+func controls() []ledger.Control {
+	return slices.Concat(clearing.Controls(), payout.Controls(), recon.Controls())
 }
 
 // TrialBalance returns every account of the platform's book by code.

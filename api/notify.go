@@ -41,37 +41,38 @@ func (s *Server) showNoticeKey(w http.ResponseWriter, _ *http.Request) {
 // notifyTimeout is how long an app may take to acknowledge a notice.
 const notifyTimeout = 5 * time.Second
 
-// notices tells the business apps what became of their payments and refunds.
-func (s *Server) notices() *pay.Notices {
-	client := &http.Client{Timeout: notifyTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	return &pay.Notices{House: s.house, Send: func(ctx context.Context, n pay.AppNotice) error {
-		pair, err := s.noticeKey()
-		if err != nil {
-			return err
-		}
-		body := []byte(n.Body)
-		r, err := http.NewRequestWithContext(ctx, http.MethodPost, n.NotifyURL, bytes.NewReader(body))
-		if err != nil {
-			return err
-		}
-		r.Header.Set("Content-Type", "application/json")
-		r.Header.Set(sdk.NoticeHeader, sdk.SignNotice(pair, body, s.now()))
-		answer, err := client.Do(r)
-		if err != nil {
-			return err
-		}
-		_, _ = io.CopyN(io.Discard, answer.Body, 64<<10) // so that the connection is used again
-		if err := answer.Body.Close(); err != nil {
-			return err
-		}
-		if answer.StatusCode != http.StatusOK {
-			return fmt.Errorf("the app answers %d", answer.StatusCode)
-		}
-		return nil
-	}}
+// appClient carries notices to business apps.
+var appClient = &http.Client{Timeout: notifyTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute}}
+
+// sendNotice tells a business app what became of a payment or refund.
+func sendNotice(ctx context.Context, n pay.AppNotice, pair ed25519.PrivateKey, now time.Time) error {
+	body := []byte(n.Body)
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, n.NotifyURL, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set(sdk.NoticeHeader, sdk.SignNotice(pair, body, now))
+	answer, err := appClient.Do(r)
+	if err != nil {
+		return err
+	}
+	_, _ = io.CopyN(io.Discard, answer.Body, 64<<10) // so that the connection is used again
+	if err := answer.Body.Close(); err != nil {
+		return err
+	}
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("the app answers %d", answer.StatusCode)
+	}
+	return nil
 }
 
 func (s *Server) notifyApps(ctx context.Context, _ time.Time) (int, error) {
-	notices := s.notices()
+	pair, err := s.noticeKey()
+	if err != nil {
+		return 0, err
+	}
+	notices := &pay.Notices{House: s.house, Send: func(ctx context.Context, n pay.AppNotice) error { return sendNotice(ctx, n, pair, s.now()) }}
 	return whatIsDue(ctx, func() (int, error) { return notices.Deliver(ctx, pollAtOnce) })
 }

@@ -274,7 +274,7 @@ func (f refundService) ReplayNotices(ctx context.Context, r *payv1.ReplayNotices
 	if err := f.s.mayActFor(ctx, r.GetHospital()); err != nil {
 		return nil, err
 	}
-	n, err := f.s.notices().Replay(ctx, r.GetHospital(), r.GetNumber())
+	n, err := (&pay.Notices{House: f.s.house}).Replay(ctx, r.GetHospital(), r.GetNumber())
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/clearward/clearward/api/auth"
 	"github.com/clearward/clearward/api/jobs"
 	"github.com/clearward/clearward/ledger"
+	"github.com/clearward/clearward/ledger/db"
 )
 
 // ServeOptions say how the program is served.
@@ -111,7 +112,8 @@ func (s *Server) doors() http.Handler {
 
 // schedule is what the program does by itself: the details of HIS from 01:00 and
 // the bills from 10:00 until they are there, the run of the day before at 11:30,
-// again while files come late, and the proof of the books every hour.
+// again while files come late, the proof of what is new in the books every hour, and
+// that of the whole books every night.
 func (s *Server) schedule() []jobs.Job {
 	all := []jobs.Job{
 		{Name: "fetch-his", Cron: "*/10 1-23 * * *", Run: s.fetchHIS},
@@ -125,18 +127,24 @@ func (s *Server) schedule() []jobs.Job {
 		{Name: "poll.refunds", Cron: "@every 5s", Run: s.pollRefunds},
 		{Name: "writeback", Cron: "@every 5s", Run: s.writeBack},
 		{Name: "notify", Cron: "@every 5s", Run: s.notifyApps},
-		{Name: "verify", Cron: "0 * * * *", Run: func(ctx context.Context, _ time.Time) (int, error) {
-			found, err := s.Verify(ctx)
-			if err == nil && len(found) > 0 {
-				err = fmt.Errorf("%w: the books break %d rules, the first: %s: %s", ErrRefused, len(found), found[0].Subject, found[0].Detail)
-			}
-			return 1, err
-		}},
+		{Name: "verify", Cron: "0 * * * *", Run: s.proof(ledger.VerifyNew)},
+		{Name: "verify.whole", Cron: "30 2 * * *", Run: s.proof(ledger.Verify)},
 	}
 	for i := range all {
 		all[i].Run = s.metrics.timed(all[i].Name, all[i].Run)
 	}
 	return all
+}
+
+// proof is the job of one of the two proofs of the books.
+func (s *Server) proof(verify func(ctx context.Context, d *db.DB, controls ...ledger.Control) ([]ledger.Finding, error)) func(context.Context, time.Time) (int, error) {
+	return func(ctx context.Context, _ time.Time) (int, error) {
+		found, err := verify(ctx, s.DB, controls()...)
+		if err == nil && len(found) > 0 {
+			err = fmt.Errorf("%w: the books break %d rules, the first: %s: %s", ErrRefused, len(found), found[0].Subject, found[0].Detail)
+		}
+		return 1, err
+	}
 }
 
 // lateDays is for how many days a file that comes late is still run by itself.

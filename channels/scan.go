@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // ErrPayload is wrapped where a call was not sent because its payload holds what
@@ -160,9 +161,23 @@ var personal = regexp.MustCompile(`^(?:(?:patient|real|user|payer|buyer|cert|tru
 	`(?:visit|admission|outpatient|inpatient|clinic|case|medicalrecord)(?:no|id|num|number)|diag(?:nosis|nose)?(?:name|code)?|icd(?:10)?(?:code)?|drug(?:name|s)?|medicine|prescription|disease|department|dept|doctor|` +
 	`insured|insurance(?:type|no)?|姓名|患者|患者姓名|身份证|身份证号|手机|手机号|电话|就诊号|门诊号|住院号|病案号|诊断|科室)$`)
 
+// unmarked takes out of a field's name what only divides it.
+var unmarked = strings.NewReplacer("_", "", "-", "", ".", "", " ", "")
+
+// named remembers of the short names of fields whether they are personal: those that
+// we send are few.
+var named sync.Map
+
 func (s *scanner) name(field, value string) {
-	plain := strings.NewReplacer("_", "", "-", "", ".", "", " ", "").Replace(strings.ToLower(field))
-	if value != "" && personal.MatchString(plain) {
+	if value == "" || field == "" {
+		return
+	}
+	known, ok := named.Load(field)
+	if !ok {
+		known = personal.MatchString(unmarked.Replace(strings.ToLower(field)))
+		named.Store(strings.Clone(field), known)
+	}
+	if known.(bool) {
 		s.finding("a field for personal data", field)
 	}
 }

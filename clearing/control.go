@@ -19,9 +19,9 @@ func Controls() []ledger.Control {
 		{Name: "9009 = 9001 + 9002", Check: eachHospital(checkCash)},
 		{Name: "9207 = 9131 + 9132", Check: eachHospital(checkInsurance)},
 		{Name: "agency set of a hospital on mode A", Check: eachHospital(checkAgency)},
-		{Name: "payments = J01", Check: checkPayments},
-		{Name: "refunds = J18 and J22", Check: checkRefunds},
-		{Name: "refunded = refunds", Check: checkRefunded},
+		{Name: "payments = J01", Whole: true, Check: checkPayments},
+		{Name: "refunds = J18 and J22", Whole: true, Check: checkRefunds},
+		{Name: "refunded = refunds", Whole: true, Check: checkRefunded},
 	}
 }
 

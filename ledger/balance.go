@@ -268,7 +268,7 @@ func openItems(ctx context.Context, tx pgx.Tx, where string, refs []string, args
 // EntryAt returns the entry at this place in the journal and the day on which it
 // was booked.
 func EntryAt(ctx context.Context, tx pgx.Tx, id EntryID) (Entry, Day, error) {
-	entries, err := readEntries(ctx, tx, id.Lane, id.Seq, id.Seq)
+	entries, _, err := readEntries(ctx, tx, id.Lane, id.Seq, id.Seq)
 	if err != nil {
 		return Entry{}, 0, err
 	}
@@ -281,16 +281,17 @@ func EntryAt(ctx context.Context, tx pgx.Tx, id EntryID) (Entry, Day, error) {
 }
 
 // readEntries returns the entries of a lane's batches from first to last, with
-// their postings, in the order of the journal.
-func readEntries(ctx context.Context, tx pgx.Tx, lane int16, first, last int64) ([]posted, error) {
+// their postings, in the order of the journal, and how many postings there belong to
+// none of them.
+func readEntries(ctx context.Context, tx pgx.Tx, lane int16, first, last int64) (entries []posted, orphans int, err error) {
 	rows, err := tx.Query(ctx, `
 		SELECT lane, seq, ord, book, kind, ref, day, value_day, maker, checker, case_id, meta,
 		       coalesce(rev_lane, 0), coalesce(rev_seq, 0), coalesce(rev_ord, 0)
 		FROM entries WHERE lane = $1 AND seq BETWEEN $2 AND $3 ORDER BY lane, seq, ord`, lane, first, last)
 	if err != nil {
-		return nil, fmt.Errorf("read entries: %w", err)
+		return nil, 0, fmt.Errorf("read entries: %w", err)
 	}
-	entries, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (posted, error) {
+	entries, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (posted, error) {
 		var p posted
 		h := &p.head
 		err := row.Scan(&p.id.Lane, &p.id.Seq, &p.id.Ord, &h.Book, &h.Kind, &h.Ref, &p.day, &h.ValueDay, &h.Maker, &h.Checker, &h.CaseID, &h.Meta,
@@ -298,36 +299,42 @@ func readEntries(ctx context.Context, tx pgx.Tx, lane int16, first, last int64) 
 		return p, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read entries: %w", err)
+		return nil, 0, fmt.Errorf("read entries: %w", err)
 	}
-	return entries, readPostings(ctx, tx, lane, first, last, entries)
+	orphans, err = readPostings(ctx, tx, lane, first, last, entries)
+	return entries, orphans, err
 }
 
 // readPostings gives the entries, which are in the order of the journal, their
-// postings; a posting without an entry belongs to none of them.
-func readPostings(ctx context.Context, tx pgx.Tx, lane int16, first, last int64, entries []posted) error {
+// postings, and counts those that have no entry, or another day than theirs.
+func readPostings(ctx context.Context, tx pgx.Tx, lane int16, first, last int64, entries []posted) (orphans int, err error) {
 	rows, err := tx.Query(ctx, `
-		SELECT seq, ord, debit, debit_ref, credit, credit_ref, amount
+		SELECT seq, ord, day, debit, debit_ref, credit, credit_ref, amount
 		FROM postings WHERE lane = $1 AND seq BETWEEN $2 AND $3 ORDER BY lane, seq, ord, n`, lane, first, last)
 	if err != nil {
-		return fmt.Errorf("read postings: %w", err)
+		return 0, fmt.Errorf("read postings: %w", err)
 	}
 	var seq int64
 	var ord int16
+	var day Day
 	var p Posting
 	at := 0
-	columns := []any{&seq, &ord, &p.Debit.Account, &p.Debit.Ref, &p.Credit.Account, &p.Credit.Ref, &p.Amount}
+	columns := []any{&seq, &ord, &day, &p.Debit.Account, &p.Debit.Ref, &p.Credit.Account, &p.Credit.Ref, &p.Amount}
 	_, err = pgx.ForEachRow(rows, columns, func() error {
 		for at < len(entries) && (entries[at].id.Seq < seq || entries[at].id.Seq == seq && entries[at].id.Ord < ord) {
 			at++
 		}
-		if at < len(entries) && entries[at].id.Seq == seq && entries[at].id.Ord == ord {
+		found := at < len(entries) && entries[at].id.Seq == seq && entries[at].id.Ord == ord
+		if found {
 			entries[at].postings = append(entries[at].postings, p)
+		}
+		if !found || entries[at].day != day {
+			orphans++
 		}
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("read postings: %w", err)
+		return 0, fmt.Errorf("read postings: %w", err)
 	}
-	return nil
+	return orphans, nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/clearward/clearward/ledger/db"
 	"github.com/clearward/clearward/ledger/db/dbtest"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -116,6 +117,60 @@ func TestAGapInALaneIsFound(t *testing.T) {
 	if all := fmt.Sprint(findings); err != nil || !strings.Contains(all, "lane without gaps: batch 0/4: batch 3 should stand here") ||
 		!strings.Contains(all, "batch 0/3: there are entries or events of a batch that is not there") {
 		t.Errorf("findings %s, %v", all, err)
+	}
+}
+
+// TestTheProofOfWhatIsNewBeginsWhereTheLastOneEnded: it finds what is wrong after
+// it, again and again, leaves what was proven to the whole proof, and misses what
+// was proven and is gone.
+func TestTheProofOfWhatIsNewBeginsWhereTheLastOneEnded(t *testing.T) {
+	d, c := newBooks(t, bank, owed)
+	proof := func(verify func(context.Context, *db.DB, ...Control) ([]Finding, error)) string {
+		t.Helper()
+		findings, err := verify(t.Context(), d, Control{Name: "of everything", Whole: true, Check: func(context.Context, pgx.Tx) ([]Finding, error) {
+			return []Finding{{Subject: "all", Detail: "read"}}, nil
+		}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(findings)
+	}
+	change := func(list ...string) {
+		t.Helper()
+		for _, sql := range list {
+			if err := asOwner(t, d, sql); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	change(`DROP TRIGGER batches_append_only ON batches`, `DROP TRIGGER entries_append_only ON entries`, `DROP TRIGGER postings_append_only ON postings`)
+	submit(t, c, Request{}, payment(t, "a"))
+	submit(t, c, Request{}, payment(t, "b"))
+	if got := proof(VerifyNew); got != "[]" {
+		t.Fatal(got)
+	}
+	change(`UPDATE entries SET ref = 'else' WHERE seq = 2`)
+	submit(t, c, Request{}, payment(t, "c"))
+	if got := proof(VerifyNew); got != "[]" {
+		t.Errorf("of what is new: %s", got)
+	}
+	if got := proof(Verify); got != "[content of a batch: entry 0/2/0: it is not what was written of everything: all: read]" {
+		t.Errorf("of the whole: %s", got)
+	}
+	submit(t, c, Request{}, payment(t, "d"))
+	change(`UPDATE postings SET amount = amount + 1 WHERE seq = 5`)
+	for range 2 {
+		if got := proof(VerifyNew); !strings.Contains(got, "entry 0/5/0: it is not what was written") || !strings.Contains(got, "turnover is the sum of the postings: 1002.H1") {
+			t.Errorf("of what is new: %s", got)
+		}
+	}
+	change(`UPDATE postings SET amount = amount - 1 WHERE seq = 5`)
+	if got := proof(VerifyNew); got != "[]" {
+		t.Errorf("put right: %s", got)
+	}
+	change(`ALTER TABLE proofs DROP CONSTRAINT proofs_batch`, `DELETE FROM postings WHERE seq = 5`, `DELETE FROM entries WHERE seq = 5`, `DELETE FROM batches WHERE seq = 5`)
+	if got := proof(VerifyNew); !strings.Contains(got, "lane without gaps: batch 0/5: it was proven once and is not there") {
+		t.Errorf("the end of the journal is gone: %s", got)
 	}
 }
 

@@ -24,6 +24,7 @@ func (f Finding) String() string { return f.Check + ": " + f.Subject + ": " + f.
 // knows what the accounts mean can state.
 type Control struct {
 	Name  string
+	Whole bool // it reads every row there is, so that VerifyNew leaves it out
 	Check func(ctx context.Context, tx pgx.Tx) ([]Finding, error)
 }
 
@@ -32,11 +33,33 @@ type Control struct {
 // in a transaction of its own, none of them long.
 func Verify(ctx context.Context, d *db.DB, controls ...Control) ([]Finding, error) {
 	v := &verifier{db: d, accounts: map[AccountID]accountRow{}, days: map[Day]bool{}}
-	steps := []func(ctx context.Context) error{v.journal, v.turnover, v.sets, v.floors, v.requests}
+	return v.run(ctx, controls, v.proven, v.journal, v.everyDay, v.turnover, v.sets, v.floors, v.requests)
+}
+
+// VerifyNew is Verify of what was written since a proof last found nothing wrong:
+// the batches after it, the sums of the days that they post on, and the controls
+// that do not read everything. What stood then is left to Verify.
+func VerifyNew(ctx context.Context, d *db.DB, controls ...Control) ([]Finding, error) {
+	v := &verifier{db: d, accounts: map[AccountID]accountRow{}, days: map[Day]bool{}, onlyNew: true}
+	controls = slices.DeleteFunc(slices.Clone(controls), func(c Control) bool { return c.Whole })
+	return v.run(ctx, controls, v.proven, v.journal, v.turnover, v.sets, v.floors)
+}
+
+type verifier struct {
+	db       *db.DB
+	onlyNew  bool
+	marks    [lanes]int64 // the last batch of each lane that was proven before
+	last     [lanes]int64 // the last batch of each lane that this proof has read
+	accounts map[AccountID]accountRow
+	days     map[Day]bool // whose sums are compared
+	findings []Finding
+}
+
+func (v *verifier) run(ctx context.Context, controls []Control, steps ...func(ctx context.Context) error) ([]Finding, error) {
 	for _, control := range controls {
 		steps = append(steps, func(ctx context.Context) error { return v.control(ctx, control) })
 	}
-	for _, step := range steps {
+	for _, step := range append(steps, v.prove) {
 		if err := step(ctx); err != nil {
 			return v.findings, fmt.Errorf("verify: %w", err)
 		}
@@ -44,11 +67,38 @@ func Verify(ctx context.Context, d *db.DB, controls ...Control) ([]Finding, erro
 	return v.findings, nil
 }
 
-type verifier struct {
-	db       *db.DB
-	accounts map[AccountID]accountRow
-	days     map[Day]bool // that have postings
-	findings []Finding
+// proven reads how far the journal was proven before.
+func (v *verifier) proven(ctx context.Context) error {
+	rows, err := v.db.Pool.Query(ctx, `SELECT lane, seq FROM proofs`)
+	if err != nil {
+		return err
+	}
+	var lane int16
+	var seq int64
+	_, err = pgx.ForEachRow(rows, []any{&lane, &seq}, func() error { v.marks[lane] = seq; return nil })
+	return err
+}
+
+// prove notes how far the journal is proven now; a finding keeps it where it was.
+func (v *verifier) prove(ctx context.Context) error {
+	if len(v.findings) > 0 {
+		return nil
+	}
+	lane, seq := make([]int16, 0, lanes), make([]int64, 0, lanes)
+	for n, last := range v.last {
+		if last > v.marks[n] {
+			lane, seq = append(lane, int16(n)), append(seq, last)
+		}
+	}
+	if len(lane) == 0 {
+		return nil
+	}
+	return v.db.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			INSERT INTO proofs (lane, seq) SELECT lane, seq FROM unnest($1::int2[], $2::int8[]) AS given(lane, seq)
+			ON CONFLICT (lane) DO UPDATE SET seq = GREATEST(proofs.seq, excluded.seq)`, lane, seq)
+		return err
+	})
 }
 
 func (v *verifier) find(check string, subject any, detail string, args ...any) {
@@ -78,7 +128,11 @@ const verifyBatches = 500
 // written, nothing there that was not, every account open.
 func (v *verifier) journal(ctx context.Context) error {
 	for lane := range int16(lanes) {
-		for next := int64(1); next > 0; {
+		first := int64(1)
+		if v.onlyNew {
+			first = max(first, v.marks[lane]) // again the last one that was proven: the chain goes on from it
+		}
+		for next := first; next > 0; {
 			findings, days := len(v.findings), next
 			err := v.db.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
 				v.findings = v.findings[:findings]
@@ -88,6 +142,9 @@ func (v *verifier) journal(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+		}
+		if v.last[lane] < v.marks[lane] {
+			v.find("lane without gaps", fmt.Sprintf("batch %d/%d", lane, v.marks[lane]), "it was proven once and is not there")
 		}
 	}
 	return nil
@@ -138,6 +195,7 @@ func (v *verifier) batches(ctx context.Context, tx pgx.Tx, lane int16, first int
 		epoch = b.epoch
 		v.content(place, b, leaves[b.seq])
 		delete(leaves, b.seq)
+		v.last[lane] = b.seq
 	}
 	for seq := range leaves {
 		v.find("content of a batch", fmt.Sprintf("batch %d/%d", lane, seq), "there are entries or events of a batch that is not there")
@@ -158,9 +216,12 @@ type placed struct {
 // leaves hashes the entries and events of a lane's batches as they stand, and
 // checks what can be seen of an entry alone.
 func (v *verifier) leaves(ctx context.Context, tx pgx.Tx, lane int16, first, last int64) (map[int64][]placed, error) {
-	entries, err := readEntries(ctx, tx, lane, first, last)
+	entries, orphans, err := readEntries(ctx, tx, lane, first, last)
 	if err != nil {
 		return nil, err
+	}
+	if orphans > 0 {
+		v.find("postings belong to entries", fmt.Sprintf("lane %d, batches %d to %d", lane, first, last), "%d postings have no entry, or another day than theirs", orphans)
 	}
 	if err := v.knowAccounts(ctx, tx, entries); err != nil {
 		return nil, err
@@ -177,15 +238,7 @@ func (v *verifier) leaves(ctx context.Context, tx pgx.Tx, lane int16, first, las
 	for _, e := range events {
 		leaves[e.ID.Seq] = append(leaves[e.ID.Seq], placed{e.ID, "event", leaf(e.canonical(nil))})
 	}
-	var orphans int64
-	err = tx.QueryRow(ctx, `
-		SELECT count(*) FROM postings AS p
-		LEFT JOIN entries AS e ON e.lane = p.lane AND e.seq = p.seq AND e.ord = p.ord
-		WHERE p.lane = $1 AND p.seq BETWEEN $2 AND $3 AND (e.ord IS NULL OR e.day <> p.day)`, lane, first, last).Scan(&orphans)
-	if orphans > 0 {
-		v.find("postings belong to entries", fmt.Sprintf("lane %d, batches %d to %d", lane, first, last), "%d postings have no entry, or another day than theirs", orphans)
-	}
-	return leaves, err
+	return leaves, nil
 }
 
 // content compares what a batch says it holds with what stands there.
@@ -241,18 +294,23 @@ func (v *verifier) knowAccounts(ctx context.Context, tx pgx.Tx, entries []posted
 	return err
 }
 
-// turnover compares the sums with the postings, day by day.
-func (v *verifier) turnover(ctx context.Context) error {
-	err := v.db.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		if _, err := readAccounts(ctx, tx, v.accounts, ``); err != nil { // for their names
-			return err
-		}
+// everyDay has the sums of every day compared.
+func (v *verifier) everyDay(ctx context.Context) error {
+	return v.db.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `SELECT DISTINCT day FROM turnover`)
 		if err != nil {
 			return err
 		}
 		var day Day
 		_, err = pgx.ForEachRow(rows, []any{&day}, func() error { v.days[day] = true; return nil })
+		return err
+	})
+}
+
+// turnover compares the sums with the postings, day by day.
+func (v *verifier) turnover(ctx context.Context) error {
+	err := v.db.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := readAccounts(ctx, tx, v.accounts, ``) // for their names
 		return err
 	})
 	for _, day := range sortedDays(v.days) {
@@ -278,17 +336,17 @@ func sortedDays(set map[Day]bool) []Day {
 
 func (v *verifier) turnoverOf(ctx context.Context, tx pgx.Tx, day Day) error {
 	rows, err := tx.Query(ctx, `
+		WITH pairs AS (
+			SELECT p.debit, p.credit, e.value_day, p.lane, sum(p.amount)::int8 AS amount,
+			       sum(CASE WHEN e.rev_seq IS NULL THEN 0 ELSE p.amount END)::int8 AS red
+			FROM postings AS p JOIN entries AS e ON e.lane = p.lane AND e.seq = p.seq AND e.ord = p.ord
+			WHERE p.day = $1 GROUP BY p.debit, p.credit, e.value_day, p.lane
+		)
 		SELECT account, value_day, lane, sum(debits)::int8, sum(credits)::int8, sum(red_debits)::int8, sum(red_credits)::int8
 		FROM (
-			SELECT p.debit AS account, e.value_day, p.lane, p.amount AS debits, 0::int8 AS credits,
-			       CASE WHEN e.rev_seq IS NULL THEN 0 ELSE p.amount END AS red_debits, 0::int8 AS red_credits
-			FROM postings AS p JOIN entries AS e ON e.lane = p.lane AND e.seq = p.seq AND e.ord = p.ord
-			WHERE p.day = $1
+			SELECT debit AS account, value_day, lane, amount AS debits, 0::int8 AS credits, red AS red_debits, 0::int8 AS red_credits FROM pairs
 			UNION ALL
-			SELECT p.credit, e.value_day, p.lane, 0::int8, p.amount,
-			       0::int8, CASE WHEN e.rev_seq IS NULL THEN 0 ELSE p.amount END
-			FROM postings AS p JOIN entries AS e ON e.lane = p.lane AND e.seq = p.seq AND e.ord = p.ord
-			WHERE p.day = $1
+			SELECT credit, value_day, lane, 0::int8, amount, 0::int8, red FROM pairs
 			UNION ALL
 			SELECT account, value_day, lane, -debits, -credits, -red_debits, -red_credits FROM turnover WHERE day = $1
 		) AS both_sides

@@ -33,24 +33,25 @@ type Run struct {
 
 // List returns every job with its last run, by name.
 func List(ctx context.Context, d *db.DB) ([]Status, error) {
-	rows, err := d.Pool.Query(ctx, `SELECT name, cron, paused_by, next_at, owner FROM jobs ORDER BY name`)
+	rows, err := d.Pool.Query(ctx, `
+		SELECT j.name, j.cron, j.paused_by, j.next_at, j.owner,
+		       COALESCE(r.n, 0), COALESCE(r.due_at, j.next_at), COALESCE(r.started_at, j.next_at), r.ended_at, COALESCE(r.state, ''), COALESCE(r.done, 0), COALESCE(r.error, '')
+		FROM jobs AS j
+		LEFT JOIN LATERAL (SELECT n, due_at, started_at, ended_at, state, done, error FROM job_runs WHERE name = j.name ORDER BY n DESC LIMIT 1) AS r ON TRUE
+		ORDER BY j.name`)
 	if err != nil {
 		return nil, fmt.Errorf("list jobs: %w", err)
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (s Status, err error) {
-		return s, row.Scan(&s.Name, &s.Cron, &s.PausedBy, &s.NextAt, &s.Owner)
+		var r Run
+		err = row.Scan(&s.Name, &s.Cron, &s.PausedBy, &s.NextAt, &s.Owner, &r.N, &r.DueAt, &r.StartedAt, &r.EndedAt, &r.State, &r.Done, &r.Error)
+		if r.N > 0 {
+			r.Name, s.Last = s.Name, &r
+		}
+		return s, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list jobs: %w", err)
-	}
-	for i := range all {
-		runs, err := History(ctx, d, all[i].Name, 1)
-		if err != nil {
-			return nil, err
-		}
-		if len(runs) > 0 {
-			all[i].Last = &runs[0]
-		}
 	}
 	return all, nil
 }

@@ -30,9 +30,9 @@ func (l *life) connectHIS() error {
 
 // bills are the charges that HIS opens for the step's visits.
 func (l *life) bills(ctx context.Context, list []*visit) error {
-	const atOnce = 500
+	const aCall = 500
 	for len(list) > 0 {
-		n := min(len(list), atOnce)
+		n := min(len(list), aCall)
 		var open []map[string]any
 		for _, v := range list[:n] {
 			open = append(open, map[string]any{"hospital": v.hospital.code, "bill_no": v.bill(), "fen": v.fen, "biz_type": v.biz, "patient": v.patient(), "operator": "C01"})

@@ -107,10 +107,12 @@ func (l *life) wrong(format string, args ...any) {
 	l.trouble = append(l.trouble, fmt.Sprintf(format, args...))
 }
 
+// atOnce is how many visits are under way at the same time.
+const atOnce = 64
+
 // eachOf does something about each of a list, many at once, and returns the first
 // error.
 func eachOf[T any](ctx context.Context, list []T, do func(ctx context.Context, one T) error) error {
-	const atOnce = 64
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var next atomic.Int64
@@ -181,6 +183,9 @@ func (l *life) failedJobs(ctx context.Context) error {
 	return err
 }
 
+// adminClient keeps as many connections as there are visits at once.
+var adminClient = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: atOnce}}
+
 // admin asks the sandbox for something that only a sandbox does.
 func (l *life) admin(ctx context.Context, path string, ask, answer any) error {
 	text, err := json.Marshal(ask)
@@ -191,7 +196,7 @@ func (l *life) admin(ctx context.Context, path string, ask, answer any) error {
 	if err != nil {
 		return err
 	}
-	said, err := http.DefaultClient.Do(r)
+	said, err := adminClient.Do(r)
 	if err != nil {
 		return err
 	}

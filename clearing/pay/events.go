@@ -16,13 +16,14 @@ import (
 // word, or the wish to close it. Each is keyed by the state that it changes.
 type paymentEvent struct {
 	key
-	merchant *clearing.Merchant // of the payment, as the master data have it
+	terms    *terms // from which come the three below, once the payment is read
+	merchant *clearing.Merchant
+	platform bool // the platform calls HIS
+	notify   bool // the app has an address
 	at       time.Time
-	plan     channels.Plan
-	platform bool               // the platform calls HIS
+	plan     func(way channels.Way) channels.Plan
 	asked    *clearing.Exchange // a question before the call
 	exchange *clearing.Exchange
-	notify   bool // the app has an address
 
 	answer     *channels.PayAnswer
 	merchantNo string // whom the answer is for
@@ -56,6 +57,9 @@ func runPaymentEvents(ctx context.Context, b *ledger.Batch, cmds []*paymentEvent
 			outcomes[i].Err = ErrNotFound.Because("order_no", "payment %s of hospital %s is not known", e.number, e.hospital)
 			continue
 		}
+		if outcomes[i].Err = e.resolve(p); outcomes[i].Err != nil {
+			continue
+		}
 		before := *p
 		outcomes[i].Entry, outcomes[i].Err = e.apply(b, p, &reversals)
 		if err := outcomes[i].Err; err != nil && !errors.Is(err, ErrDiffers) {
@@ -73,6 +77,17 @@ func runPaymentEvents(ctx context.Context, b *ledger.Batch, cmds []*paymentEvent
 	out.write(b)
 	clearing.KeepExchanges(b, exchanges)
 	return outcomes
+}
+
+// resolve finds what the master data say of the payment.
+func (e *paymentEvent) resolve(p *Payment) error {
+	m, ok := e.terms.Merchant(p.Channel, p.MerchantNo)
+	if !ok {
+		return ErrNotFound.Because("merchant_no", "%s %s is not set up", p.Channel, p.MerchantNo)
+	}
+	app, known := e.terms.App(p.App)
+	e.merchant, e.platform, e.notify = m, e.terms.platformCalls(p.Hospital), known && app.NotifyURL != ""
+	return nil
 }
 
 func (e *paymentEvent) apply(b *ledger.Batch, p *Payment, reversals *refundRows) (ledger.EntryID, error) {
@@ -97,7 +112,7 @@ func (e *paymentEvent) close(p *Payment) {
 	p.Act, p.NextAt = channels.ActClose, e.at.Add(recoverAfter)
 	if p.Way == channels.WayCode {
 		p.Act = channels.ActReverse
-		for n, step := range e.plan {
+		for n, step := range e.plan(p.Way) {
 			if step.Act == channels.ActReverse {
 				p.Tries = max(p.Tries, int32(n))
 				break
@@ -195,7 +210,7 @@ func (e *paymentEvent) waiting(p *Payment) {
 	if p.Act == channels.ActPerson {
 		return // a query does not end what a person has to decide
 	}
-	step := e.plan.Next(int(p.Tries))
+	step := e.plan(p.Way).Next(int(p.Tries))
 	p.Tries++
 	p.Act, p.NextAt = step.Act, e.at.Add(step.After)
 	if p.Way != channels.WayCode && !p.ExpiresAt.IsZero() && !p.NextAt.Before(p.ExpiresAt) {

@@ -151,29 +151,31 @@ func (s *Notices) Deliver(ctx context.Context, limit int) (int, error) {
 	}
 	results := make([]error, len(due))
 	atOnce(len(due), func(i int) { results[i] = s.Send(ctx, due[i]) })
-	for i, n := range due {
-		if err := s.note(ctx, n, results[i]); err != nil {
-			return i, err
-		}
-	}
-	return len(due), nil
+	return len(due), s.note(ctx, due, results)
 }
 
-// note keeps what came of a try: acknowledged, again later, or given up.
-func (s *Notices) note(ctx context.Context, n AppNotice, sent error) error {
-	state, text := "DONE", ""
-	var next *time.Time
-	if sent != nil {
-		state, text = "GIVEN_UP", sent.Error()
-		if int(n.Tries) < len(noticePlan) {
-			at := s.Now().Add(noticePlan[n.Tries])
-			state, next = "WAIT", &at
+// note keeps what came of the tries: acknowledged, again later, or given up.
+func (s *Notices) note(ctx context.Context, tried []AppNotice, results []error) error {
+	n := len(tried)
+	numbers, states, texts := make([]string, n), make([]string, n), make([]string, n)
+	versions, tries, next := make([]int32, n), make([]int32, n), make([]*time.Time, n)
+	now := s.Now()
+	for i, one := range tried {
+		numbers[i], versions[i], tries[i], states[i] = one.Number, one.Version, one.Tries, "DONE"
+		if results[i] == nil {
+			continue
+		}
+		states[i], texts[i] = "GIVEN_UP", results[i].Error()
+		if int(one.Tries) < len(noticePlan) {
+			at := now.Add(noticePlan[one.Tries])
+			states[i], next[i] = "WAIT", &at
 		}
 	}
 	return s.DB.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `
-			UPDATE app_notices SET state = $4, next_at = $5, tries = tries + 1, last_error = $6
-			WHERE number = $1 AND version = $2 AND tries = $3 AND state = 'WAIT'`, n.Number, n.Version, n.Tries, state, next, text)
+			UPDATE app_notices AS n SET state = t.state, next_at = t.next_at, tries = n.tries + 1, last_error = t.error
+			FROM unnest($1::text[], $2::int4[], $3::int4[], $4::text[], $5::timestamptz[], $6::text[]) AS t(number, version, tries, state, next_at, error)
+			WHERE n.number = t.number AND n.version = t.version AND n.tries = t.tries AND n.state = 'WAIT'`, numbers, versions, tries, states, next, texts)
 		return err
 	})
 }

@@ -75,25 +75,28 @@ func (s *Payments) send(ctx context.Context, p *Payment, n *NewPayment) (*Paymen
 // that a caller who has left does not stop it.
 func (s *Payments) apply(ctx context.Context, p *Payment, g channels.Gateway, answer channels.PayAnswer) (*Payment, error) {
 	return s.event(context.WithoutCancel(ctx), p, &paymentEvent{
-		answer: &answer, merchantNo: p.MerchantNo, plan: g.Plan(p.Way), exchange: clearing.NewExchange(p.OrderNo, answer.Exchange),
+		answer: &answer, merchantNo: p.MerchantNo, plan: g.Plan, exchange: clearing.NewExchange(p.OrderNo, answer.Exchange),
 	})
 }
 
 func (s *Payments) event(ctx context.Context, p *Payment, e *paymentEvent) (*Payment, error) {
-	t, err := s.current(ctx)
+	after, err := s.eventOf(ctx, key{p.Hospital, p.OrderNo}, e)
 	if err != nil {
 		return p, err
 	}
-	m, ok := t.Merchant(p.Channel, p.MerchantNo)
-	if !ok {
-		return p, ErrNotFound.Because("merchant_no", "%s %s is not set up", p.Channel, p.MerchantNo)
+	return after, nil
+}
+
+// eventOf applies an event to a payment that the committer reads.
+func (s *Payments) eventOf(ctx context.Context, of key, e *paymentEvent) (*Payment, error) {
+	t, err := s.current(ctx)
+	if err != nil {
+		return nil, err
 	}
-	app, known := t.App(p.App)
-	e.key, e.merchant, e.at = key{p.Hospital, p.OrderNo}, m, s.Now()
-	e.platform, e.notify = t.platformCalls(p.Hospital), known && app.NotifyURL != ""
+	e.key, e.terms, e.at = of, t, s.Now()
 	out, err := ledger.Submit(ctx, s.Committer, paymentVerb, ledger.Request{}, e)
 	if err = errors.Join(err, out.Err); err != nil {
-		return p, err
+		return nil, err
 	}
 	return e.result, nil
 }
@@ -137,13 +140,9 @@ func (s *Payments) Notice(ctx context.Context, channel, merchantNo string, n cha
 	if !ok {
 		return nil, ErrNotFound.Because("merchant_no", "%s %s is not set up", channel, merchantNo)
 	}
-	p, err := s.Get(ctx, m.Hospital, n.Payment.OrderNo)
+	g, err := s.Outside.Gateway(m.Channel, m.No)
 	if err != nil {
 		return nil, err
-	}
-	g, err := s.Outside.Gateway(p.Channel, p.MerchantNo)
-	if err != nil {
-		return p, err
 	}
 	from := m.No
 	if n.MerchantNo != "" {
@@ -153,7 +152,7 @@ func (s *Payments) Notice(ctx context.Context, channel, merchantNo string, n cha
 		}
 	}
 	answer := n.Payment
-	return s.event(ctx, p, &paymentEvent{answer: &answer, merchantNo: from, plan: g.Plan(p.Way)})
+	return s.eventOf(ctx, key{m.Hospital, answer.OrderNo}, &paymentEvent{answer: &answer, merchantNo: from, plan: g.Plan})
 }
 
 // foreignVerb keeps that a channel's own notice for another merchant number came.
@@ -182,11 +181,7 @@ func (h *House) NoteForeign(ctx context.Context, channel, merchantNo, rule strin
 // Acknowledge applies HIS's word on a payment: what it booked, or its refusal with
 // the reason. Where the app calls HIS (his_calls APP) the app hands it in.
 func (s *Payments) Acknowledge(ctx context.Context, hospital, orderNo string, word channels.HISAnswer) (*Payment, error) {
-	p, err := s.Get(ctx, hospital, orderNo)
-	if err != nil {
-		return nil, err
-	}
-	return s.event(ctx, p, &paymentEvent{his: &word, exchange: clearing.NewExchange(orderNo, word.Exchange)})
+	return s.eventOf(ctx, key{hospital, orderNo}, &paymentEvent{his: &word, exchange: clearing.NewExchange(orderNo, word.Exchange)})
 }
 
 // reverseAfter is how long after a code payment it may be reversed at the
@@ -205,7 +200,7 @@ func (s *Payments) Close(ctx context.Context, hospital, orderNo string) (*Paymen
 	if err != nil {
 		return p, err
 	}
-	if p, err = s.event(ctx, p, &paymentEvent{closing: true, plan: g.Plan(p.Way)}); err != nil {
+	if p, err = s.event(ctx, p, &paymentEvent{closing: true, plan: g.Plan}); err != nil {
 		return p, err
 	}
 	if p.Way == channels.WayCode && s.Now().Sub(p.OccurredAt) < reverseAfter {

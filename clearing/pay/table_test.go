@@ -87,7 +87,7 @@ func TestStatesAndEvents(t *testing.T) {
 			k.answers = []channels.PayAnswer{*words[row.first].answer}
 			p := k.pay(codePayment("k1", "B1", 10000))
 			e := *words[row.then]
-			e.merchantNo, e.plan = p.MerchantNo, channels.PlanWeChatCode
+			e.merchantNo, e.plan = p.MerchantNo, func(channels.Way) channels.Plan { return channels.PlanWeChatCode }
 			_, err := k.Payments.event(t.Context(), p, &e)
 			if !errors.Is(err, row.refused) || (err == nil) != (row.refused == nil) {
 				t.Errorf("refused with %v", err)
