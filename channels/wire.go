@@ -47,7 +47,7 @@ const (
 func NewWire(name string, client *http.Client, now func() time.Time) *Wire {
 	if client == nil {
 		client = &http.Client{Transport: &http.Transport{
-			Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true,
+			Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 256, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true,
 		}}
 	}
 	return &Wire{client: client, now: now, breaker: gobreaker.NewCircuitBreaker[[]byte](gobreaker.Settings{

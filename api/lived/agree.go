@@ -25,11 +25,11 @@ func (l *life) own() books {
 	b := books{}
 	for _, v := range l.done {
 		b["PAY "+v.order] = v.fen
-		for i, no := range v.refunds {
+		for _, r := range v.refunds {
 			if v.fault != nil && v.fault.kind.code == "F6" {
 				continue // the channel closed it: nobody has given anything back
 			}
-			b["REFUND "+v.order+" "+no] = v.backs[i]
+			b["REFUND "+v.order+" "+r.no] = r.fen
 		}
 	}
 	return b

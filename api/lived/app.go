@@ -122,7 +122,8 @@ func (l *life) heard() {
 		if l.app.told[v.order]["PAID"] == 0 {
 			l.wrong("the app was never told that %s is paid", v.order)
 		}
-		for _, no := range v.refunds {
+		for _, r := range v.refunds {
+			no := r.no
 			if l.app.told[no]["REFUNDED"]+l.app.told[no]["REFUND_FINAL"] == 0 {
 				l.wrong("the app was never told that %s is given back: %v", no, l.app.told[no])
 			}

@@ -56,9 +56,15 @@ type visit struct {
 	try      int // how often the bill was tried before
 
 	paid    bool
-	order   string // our number, once the server has said it
-	trade   string // the channel's
-	refunds []string
+	order   string     // our number, once the server has said it
+	trade   string     // the channel's
+	refunds []paidBack // in the order of their asking
+}
+
+// paidBack is a refund as the client was told of it.
+type paidBack struct {
+	no  string
+	fen int64
 }
 
 // patient is an opaque reference, the same for everybody who hears of the visit.

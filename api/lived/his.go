@@ -137,7 +137,7 @@ func (l *life) giveBack(ctx context.Context, b back) error {
 		r = decided.GetRefund()
 	}
 	l.mu.Lock()
-	v.refunds = append(v.refunds, r.GetRefundNo())
+	v.refunds = append(v.refunds, paidBack{r.GetRefundNo(), fen})
 	l.mu.Unlock()
 	if misses, err := l.misses(ctx, his.PathWriteBack, v, b.nth); err != nil {
 		return err

@@ -108,7 +108,7 @@ func (l *life) wrong(format string, args ...any) {
 }
 
 // atOnce is how many visits are under way at the same time.
-const atOnce = 64
+const atOnce = 256
 
 // eachOf does something about each of a list, many at once, and returns the first
 // error.

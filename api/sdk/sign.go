@@ -103,6 +103,6 @@ func Client(key string, now func() time.Time) (*http.Client, error) {
 	if now == nil {
 		now = time.Now
 	}
-	next := &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute}
+	next := &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 256, IdleConnTimeout: time.Minute}
 	return &http.Client{Transport: &transport{signer, next, now}}, nil
 }

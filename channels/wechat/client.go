@@ -102,7 +102,7 @@ func (cfg *Config) transport() (http.RoundTripper, error) {
 	if given != nil && cfg.Certificate == nil {
 		return given, nil
 	}
-	t := &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true}
+	t := &http.Transport{Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 256, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true}
 	if given != nil {
 		own, ok := given.(*http.Transport)
 		if !ok {
@@ -205,17 +205,23 @@ func fenOf(text string) (ledger.Money, bool) {
 // that pay, names and card numbers. Of an openid the first characters stay.
 const hidden = `sign|paySign|nonce_str|noncestr|nonce|key|auth_code|openid|sub_openid|sp_openid|refund_recv_accout(?:_\d+)?|user_received_account|ciphertext|req_info|signature|token`
 
-var hiddenAt = []*regexp.Regexp{
-	regexp.MustCompile(`(<(` + hidden + `)>\s*(?:<!\[CDATA\[)?)([^<\]]*)`),
-	regexp.MustCompile(`("(` + hidden + `)"\s*:\s*")((?:[^"\\]|\\.)*)`),
-	regexp.MustCompile(`([?&](` + hidden + `)=)([^&"\s]*)`),
+var hiddenAt = []struct {
+	mark string // a text without one of these has none of the form
+	form *regexp.Regexp
+}{
+	{"<", regexp.MustCompile(`(<(` + hidden + `)>\s*(?:<!\[CDATA\[)?)([^<\]]*)`)},
+	{`"`, regexp.MustCompile(`("(` + hidden + `)"\s*:\s*")((?:[^"\\]|\\.)*)`)},
+	{"?&", regexp.MustCompile(`([?&](` + hidden + `)=)([^&"\s]*)`)},
 }
 
 // Mask hides in a request or answer what no record may show.
 func Mask(text string) string {
 	for _, at := range hiddenAt {
-		text = at.ReplaceAllStringFunc(text, func(found string) string {
-			part := at.FindStringSubmatch(found)
+		if !strings.ContainsAny(text, at.mark) {
+			continue
+		}
+		text = at.form.ReplaceAllStringFunc(text, func(found string) string {
+			part := at.form.FindStringSubmatch(found)
 			if strings.HasSuffix(part[2], "openid") && len(part[3]) > 8 {
 				return part[1] + part[3][:4] + "***"
 			}

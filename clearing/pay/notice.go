@@ -193,7 +193,7 @@ func (s *Notices) Replay(ctx context.Context, hospital, number string) (int, err
 }
 
 // workers is how many calls to the outside a job makes at once.
-const workers = 16
+const workers = 64
 
 // atOnce does n things, some of them at once, and waits for all.
 func atOnce(n int, do func(i int)) {

@@ -134,7 +134,7 @@ func Start(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("sandbox folder: %w", err)
 	}
 	s := &Server{cfg: cfg, merchants: map[string]*merchant{}, apps: map[string]*merchant{}, texts: map[string]string{}, notices: map[int64]*notice{}, bills: map[string]*heldBill{},
-		client: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 32}}}
+		client: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}}
 	var err error
 	if s.keys, err = openKeys(cfg.Dir); err != nil {
 		return nil, err
