@@ -126,10 +126,9 @@ func readPayments(ctx context.Context, tx pgx.Tx, keys []key) (map[key]*Payment,
 	if len(keys) == 0 {
 		return found, nil
 	}
-	hospitals, numbers := split(keys)
-	rows, err := tx.Query(ctx, `
+	rows, err := queryKeys(ctx, tx, keys, `SELECT `+paymentColumns+` FROM payments AS p WHERE p.hospital = $1 AND p.order_no = $2`, `
 		SELECT `+paymentColumns+` FROM unnest($1::text[], $2::text[]) AS asked(hospital, order_no)
-		JOIN payments AS p ON p.hospital = asked.hospital AND p.order_no = asked.order_no`, hospitals, numbers)
+		JOIN payments AS p ON p.hospital = asked.hospital AND p.order_no = asked.order_no`)
 	if err != nil {
 		return nil, fmt.Errorf("read payments: %w", err)
 	}
@@ -141,6 +140,16 @@ func readPayments(ctx context.Context, tx pgx.Tx, keys []key) (map[key]*Payment,
 		found[key{p.Hospital, p.OrderNo}] = p
 	}
 	return found, nil
+}
+
+// queryKeys reads by one key with a statement whose plan is kept, and by many with
+// one that is planned for their number.
+func queryKeys(ctx context.Context, tx pgx.Tx, keys []key, one, many string) (pgx.Rows, error) {
+	if len(keys) == 1 {
+		return tx.Query(ctx, one, keys[0].hospital, keys[0].number)
+	}
+	hospitals, numbers := split(keys)
+	return tx.Query(ctx, many, hospitals, numbers)
 }
 
 func split(keys []key) (hospitals, numbers []string) {

@@ -108,22 +108,21 @@ func scanRefund(row pgx.CollectableRow) (*Refund, error) {
 
 // readRefunds reads refunds (not reversals) by their numbers.
 func readRefunds(ctx context.Context, tx pgx.Tx, keys []key) (map[key]*Refund, error) {
-	hospitals, numbers := split(keys)
-	return collectRefunds(ctx, tx, `
+	rows, err := queryKeys(ctx, tx, keys, `SELECT `+refundColumns+` FROM refunds AS r WHERE r.hospital = $1 AND r.kind = 'REFUND' AND r.refund_no = $2`, `
 		SELECT `+refundColumns+` FROM unnest($1::text[], $2::text[]) AS asked(hospital, refund_no)
-		JOIN refunds AS r ON r.hospital = asked.hospital AND r.kind = 'REFUND' AND r.refund_no = asked.refund_no`, hospitals, numbers)
+		JOIN refunds AS r ON r.hospital = asked.hospital AND r.kind = 'REFUND' AND r.refund_no = asked.refund_no`)
+	return collectRefunds(rows, err)
 }
 
 // readRefundsOf reads the refunds of orders, by their own numbers.
 func readRefundsOf(ctx context.Context, tx pgx.Tx, orders []key) (map[key]*Refund, error) {
-	hospitals, numbers := split(orders)
-	return collectRefunds(ctx, tx, `
+	rows, err := queryKeys(ctx, tx, orders, `SELECT `+refundColumns+` FROM refunds AS r WHERE r.hospital = $1 AND r.order_no = $2 AND r.kind = 'REFUND'`, `
 		SELECT `+refundColumns+` FROM unnest($1::text[], $2::text[]) AS asked(hospital, order_no)
-		JOIN refunds AS r ON r.hospital = asked.hospital AND r.order_no = asked.order_no AND r.kind = 'REFUND'`, hospitals, numbers)
+		JOIN refunds AS r ON r.hospital = asked.hospital AND r.order_no = asked.order_no AND r.kind = 'REFUND'`)
+	return collectRefunds(rows, err)
 }
 
-func collectRefunds(ctx context.Context, tx pgx.Tx, sql string, args ...any) (map[key]*Refund, error) {
-	rows, err := tx.Query(ctx, sql, args...)
+func collectRefunds(rows pgx.Rows, err error) (map[key]*Refund, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read refunds: %w", err)
 	}

@@ -145,9 +145,9 @@ func settings(data, sockets string, durable bool) []string {
 		// Predicate locks of a full batch stay rows for longer before they
 		// become pages, which abort innocent neighbours.
 		"max_pred_locks_per_transaction=256",
-		"autovacuum_naptime=5s", // plans made on an empty table are made again soon after it is filled
-		"work_mem=32MB",         // a run sorts a day's legs by their numbers
-		"jit=off",               // compiling costs more than it saves on statements of a few ms
+		"autovacuum_naptime=10s", // plans made on an empty table are made again soon after it is filled
+		"work_mem=32MB",          // a run sorts a day's legs by their numbers
+		"jit=off",                // compiling costs more than it saves on statements of a few ms
 	}
 	if durable {
 		values = append(values, "fsync=on", "synchronous_commit=on", "full_page_writes=on")
