@@ -138,7 +138,7 @@ func (l *life) attempt(ctx context.Context, v *visit) error {
 func (l *life) create(ctx context.Context, v *visit, try int) (*payv1.Payment, error) {
 	answer, err := answered(ctx, func() (*payv1.CreatePaymentResponse, error) {
 		ask := &payv1.CreatePaymentRequest{IdempotencyKey: fmt.Sprintf("%s_%d", v.bill(), try), Hospital: v.hospital.code, Channel: v.number.channel,
-			MerchantNo: v.number.no, BillNo: v.bill(), BizType: string(v.biz), Terminal: "T01", Way: string(v.way), AmountFen: v.fen, ClientIp: "127.0.0.1"}
+			MerchantNo: v.number.no, BillNo: v.bill(), BizType: string(v.biz), Terminal: "T01", Way: string(v.way), AmountFen: v.fen, ClientIp: "127.0.0.1", PatientRef: v.patient()}
 		switch v.way {
 		case channels.WayCode:
 			ask.AuthCode = v.code(try)
