@@ -25,17 +25,32 @@ var (
 	backEnds = []string{"FAILED", "CLOSED"} // and SUCCESS, once the payer has the money
 )
 
-// payer pays a prepay order, if the channel has it.
-func (c *cycles) payer(merchant, orderNo string) error {
-	text, err := json.Marshal(map[string]string{"merchant": merchant, "order": orderNo})
+// outside has a payer or a person on the channel's merchant platform do something, if
+// the channel lets them.
+func (c *cycles) outside(path string, what map[string]string) error {
+	text, err := json.Marshal(what)
 	if err != nil {
 		return err
 	}
-	answer, err := http.Post(c.sandbox.Addresses.Admin+"/pay", "application/json", bytes.NewReader(text))
+	answer, err := http.Post(c.sandbox.Addresses.Admin+path, "application/json", bytes.NewReader(text))
 	if err != nil {
 		return err
 	}
 	return answer.Body.Close()
+}
+
+// unblock is what people do about an abnormal refund of WeChat Pay, whose payer has
+// lost the card: on the merchant platform another one is paid, and they ask whether
+// it was. Alipay's frozen trade thaws by itself.
+func (c *cycles) unblock(v *seen, e end) error {
+	if !e.back.GetAbnormal() {
+		return nil
+	}
+	if err := c.outside("/refunds", map[string]string{"merchant": v.merchant, "refund": v.refundNo, "to": "CARD"}); err != nil {
+		return err
+	}
+	_, err := again(c.t.Context(), c.app.Refunds.QueryRefund, &payv1.QueryRefundRequest{Hospital: v.hospital, RefundNo: v.refundNo})
+	return err
 }
 
 // last is the newest notice about a number, nil where there was none.
@@ -77,7 +92,7 @@ func (c *cycles) open(v *seen, e end) bool {
 	switch {
 	case n == nil || n.Status != e.back.GetStatus():
 		return true
-	case n.Kind == "REFUNDED": // nothing follows where the payer had the money by then
+	case n.Kind == "REFUNDED" || n.Kind == "REFUND_ABNORMAL": // nothing follows where the payer had the money by then
 		return e.back.GetSuccessAt() == nil || e.back.GetSuccessAt().AsTime().After(n.At)
 	}
 	return n.Status != "SUCCESS" && !slices.Contains(backEnds, n.Status)
@@ -123,6 +138,9 @@ func (c *cycles) drain(all []*seen) {
 		var still []*seen
 		c.each(left, func(v *seen, e end) {
 			if c.open(v, e) {
+				if err := c.unblock(v, e); err != nil {
+					c.t.Error(err)
+				}
 				mu.Lock()
 				still = append(still, v)
 				mu.Unlock()
@@ -167,6 +185,9 @@ func (c *cycles) compare(all []*seen) {
 		ends[p.GetStatus()]++
 		if e.back != nil {
 			ends["refund "+e.back.GetStatus()]++
+			if told, _ := c.noticed(v.refundNo); slices.ContainsFunc(told, func(n sdk.Notice) bool { return n.Kind == "REFUND_ABNORMAL" }) {
+				ends["refund abnormal for a while"]++
+			}
 		}
 		closed[v.channel] += debt
 		view[v.channel] += c.told(v, e)

@@ -69,7 +69,7 @@ func (c *cycles) fate() (live.Fault, string) {
 		{Do: live.FaultDelay, Millis: lateAnswer.Milliseconds(), Commit: true}, {Do: live.FaultDrop}, {Do: live.FaultDrop, Commit: true}, {Do: live.FaultHTTP500},
 		{Do: live.FaultHTTP500, Commit: true}, {Do: live.FaultGarbage, Commit: true}, {Do: live.FaultBadSign}, {Do: live.FaultError, Code: "SYSTEMERROR"},
 		{Do: live.FaultError, Code: "SYSTEMERROR", Commit: true}, {Do: live.FaultPassword, Seconds: 20}, {Do: live.FaultPassword},
-		{Do: live.FaultRefundLate, Seconds: 90}, {Do: live.FaultRefundClosed, Seconds: 5}, {Do: live.FaultNoticeLost}, {Do: live.FaultNoticeTwice},
+		{Do: live.FaultRefundLate, Seconds: 90}, {Do: live.FaultRefundClosed, Seconds: 5}, {Do: live.FaultRefundAbnormal, Seconds: 5}, {Do: live.FaultNoticeLost}, {Do: live.FaultNoticeTwice},
 		{Do: live.FaultNoticeLate, Seconds: 30}, {Do: live.FaultNoticeForged}, {Do: live.FaultNoticeForeign},
 	}
 	steps := []string{"pay", "prepay", "query", "close", "reverse", "refund", "refundquery"}
@@ -82,7 +82,7 @@ func (c *cycles) fate() (live.Fault, string) {
 	switch f.Do {
 	case live.FaultPassword:
 		api = "pay"
-	case live.FaultRefundLate, live.FaultRefundClosed:
+	case live.FaultRefundLate, live.FaultRefundClosed, live.FaultRefundAbnormal:
 		api = "refund"
 	case live.FaultNoticeLost, live.FaultNoticeTwice, live.FaultNoticeLate, live.FaultNoticeForged, live.FaultNoticeForeign:
 		api = ""
@@ -139,7 +139,7 @@ func (c *cycles) cycle(ctx context.Context, n int) (*seen, error) {
 	}
 	v.orderNo, v.paid = p.GetOrderNo(), append(v.paid, p.GetStatus())
 	if v.way != channels.WayCode && c.intn(10) > 0 { // one of ten goes away
-		if err := c.payer(v.merchant, v.orderNo); err != nil {
+		if err := c.outside("/pay", map[string]string{"merchant": v.merchant, "order": v.orderNo}); err != nil {
 			return nil, err
 		}
 	}
