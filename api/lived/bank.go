@@ -3,6 +3,7 @@ package lived
 import (
 	"context"
 	"net/url"
+	"strings"
 
 	"github.com/clearward/clearward/channels/sandbox"
 )
@@ -38,6 +39,38 @@ func (l *life) bankFaults(ctx context.Context) error {
 			c.AmountFen = -b.fen
 		}
 		l.faults = append(l.faults, &fault{kind: &kind{code: b.code, name: b.text}, found: []sandbox.Case{c}})
+	}
+	return l.settlements(ctx)
+}
+
+// settlementFaults are settlements that reach the hospital's account with another amount.
+var settlementFaults = []struct {
+	code             string
+	hospital, number int
+	fen              int64
+}{{"BANK_SHORT", 0, 1, -101}, {"BANK_OVER", 1, 1, 303}}
+
+// settlements are spoilt on the statement of the day after, where they stand.
+func (l *life) settlements(ctx context.Context) error {
+	for _, f := range settlementFaults {
+		h := &hospitals[f.hospital]
+		var lines []struct {
+			Ref  string `json:"ref"`
+			Text string `json:"text"`
+		}
+		if err := l.ask(ctx, "/bank/entries", url.Values{"account": {h.account}, "day": {lifeDay.Add(1).String()}}, &lines); err != nil {
+			return err
+		}
+		for _, line := range lines {
+			if !strings.Contains(line.Text, h.numbers[f.number].no) {
+				continue
+			}
+			if err := l.admin(ctx, "/bank/faults", map[string]any{"do": "ROW_AMOUNT", "ref": line.Ref, "fen": f.fen}, nil); err != nil {
+				return err
+			}
+			l.faults = append(l.faults, &fault{kind: &kind{code: f.code, name: line.Text},
+				found: []sandbox.Case{{Code: f.code, Hospital: h.code, BankRef: line.Ref, AmountFen: f.fen}}})
+		}
 	}
 	return nil
 }
