@@ -69,10 +69,11 @@ type served struct {
 	sandbox *live.Server
 	url     string // of the API, over the app's line
 
-	app   *sdk.App
-	head  payv1connect.RefundServiceClient // of who approves
-	jobs  jobsv1connect.JobServiceClient
-	books ledgerv1connect.LedgerServiceClient
+	app       *sdk.App
+	head      payv1connect.RefundServiceClient // of who approves
+	treasurer payv1connect.RefundServiceClient // of who applies for abnormal refunds
+	jobs      jobsv1connect.JobServiceClient
+	books     ledgerv1connect.LedgerServiceClient
 
 	mu    sync.Mutex
 	key   string                  // of the platform
@@ -203,6 +204,7 @@ func (s *served) people(config api.Config, setup string) {
 	app, failed := sdk.NewApp(s.url, key("APP", auth.Service), s.now)
 	s.app = app
 	s.head = payv1connect.NewRefundServiceClient(as("李主管", auth.FinanceHead), s.url)
+	s.treasurer = payv1connect.NewRefundServiceClient(as("王出纳", auth.Treasurer), s.url)
 	s.jobs = jobsv1connect.NewJobServiceClient(as("孙运营", auth.Operator), s.url)
 	s.books = ledgerv1connect.NewLedgerServiceClient(as("赵审计", auth.Auditor), s.url)
 	if err = errors.Join(err, failed, server.Close()); err != nil {

@@ -57,10 +57,11 @@ type seen struct {
 // cycles is a business app with many clients, and random faults.
 type cycles struct {
 	*served
-	mu     sync.Mutex
-	draw   *rand.Rand
-	faults map[string]int
-	made   atomic.Int64
+	mu      sync.Mutex
+	draw    *rand.Rand
+	faults  map[string]int
+	handled map[string]int // abnormal refunds, by merchant number
+	made    atomic.Int64
 }
 
 // fate is what goes wrong next at a counter, mostly nothing.
@@ -225,7 +226,7 @@ func TestCyclesUnderFaultsAgreeToTheFen(t *testing.T) {
 		seed = rand.Uint64()
 	}
 	t.Logf("-cycles.seed %d", seed)
-	c := &cycles{draw: rand.New(rand.NewPCG(seed, 4)), faults: map[string]int{}}
+	c := &cycles{draw: rand.New(rand.NewPCG(seed, 4)), faults: map[string]int{}, handled: map[string]int{}}
 	c.served = serve(t, patience, func() bool { return c.intn(50) == 0 })
 	for _, name := range []string{"fetch-his", "fetch-statements", "fetch-bills", "recon", "recon.late"} { // not of this test
 		if _, err := again(t.Context(), c.jobs.PauseJob, &jobsv1.PauseJobRequest{Name: name}); err != nil {

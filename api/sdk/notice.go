@@ -26,7 +26,7 @@ const noticeAge = 5 * time.Minute
 // of order: keep the one with the highest version of a number.
 type Notice struct {
 	// Kind is PAID, PAID_LATE, NOT_PAID, HIS_REFUSED, REFUND_OWED, REFUNDED,
-	// REFUND_FINAL, REFUND_FAILED or REFUND_CLOSED.
+	// REFUND_ABNORMAL, REFUND_FINAL, REFUND_FAILED or REFUND_CLOSED.
 	Kind      string    `json:"kind"`
 	Version   int32     `json:"version"`
 	Hospital  string    `json:"hospital"`
