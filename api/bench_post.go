@@ -17,6 +17,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/ledger"
 	"github.com/clearward/clearward/ledger/db"
 )
@@ -96,7 +97,9 @@ func (b *bench) benchPosting(ctx context.Context) error {
 		{name: "post.rpc.bulk100", unit: "entries/s", note: fmt.Sprintf("the same, 8 clients with %d entries a call", benchBulk),
 			goals: []goal{{"ref.tpcb", 3.5}}, run: calls.bulk},
 		{name: "pay.rpc", unit: "payments/s", note: fmt.Sprintf("the API over loopback: %d clients pay by code through the SDK and say what HIS has booked; WeChat V2 is the sandbox in the same process, its books flushed to the disk", b.size.callers),
-			goals: []goal{{"ref.tpcb", 0}, {"", 1000}}, run: calls.pay},
+			goals: []goal{{"ref.tpcb", 0}, {"", 1000}}, run: func(ctx context.Context) (reading, error) { return calls.pay(ctx, channels.WeChat, "13") }},
+		{name: "pay.rpc.rsa", unit: "payments/s", note: "the same over Alipay, where merchant and channel sign every call by RSA-2048",
+			goals: []goal{{"ref.tpcb", 0}, {"", 300}}, run: func(ctx context.Context) (reading, error) { return calls.pay(ctx, channels.Alipay, "28") }},
 	}
 	if b.pgbench == "" {
 		measures = measures[1:]

@@ -43,7 +43,8 @@ hospitals:
     ownership: PRIVATE
 `
 
-// benchPaying is the hospital whose WeChat number stands in a sandbox.
+// benchPaying is the hospital whose numbers stand in a sandbox: WeChat V2 signs by
+// MD5 or HMAC, Alipay by RSA.
 const benchPaying = `
 region: {code: RPC, name: 基准区}
 apps: [{name: bench, hospitals: [RPC]}]
@@ -55,27 +56,31 @@ hospitals:
     bank_accounts: [{account: "6801", name: 基准医院, bank: 招商银行, role: SETTLEMENT}]
     merchants:
       - {channel: WECHAT, merchant_no: "1900000199", kind: DIRECT, settle_mode: A, fee_rate: "0.0060", fee_bearer: PLATFORM, from: "2026-01-01", settles_to: "6801", retained_fen: 0,
-         gateway: {api: V2, environment: SANDBOX, settings: {app_id: wxbench, base_url: "URL", key: "file:KEY"}}}
+         gateway: {api: V2, environment: SANDBOX, settings: {app_id: wxbench, base_url: "WECHAT", key: "file:KEYS/1900000199/api_v2.key"}}}
+      - {channel: ALIPAY, merchant_no: "2088000000000199", kind: DIRECT, settle_mode: A, fee_rate: "0.0060", fee_bearer: PLATFORM, from: "2026-01-01", settles_to: "6801", retained_fen: 0,
+         gateway: {api: ALIPAY, environment: SANDBOX, settings: {app_id: "2021000000000199", base_url: "ALI/gateway.do", seller_id: "2088000000000199", private_key: "file:KEYS/2088000000000199/merchant_key.pem",
+           alipay_key: "file:KEYS/channel/alipay_pub.pem"}}}
 `
 
-// openSandbox starts a WeChat beside the program and connects the hospital to it.
+// openSandbox starts the channels beside the program and connects the hospital to them.
 func (c *calling) openSandbox(ctx context.Context) (err error) {
 	dir := filepath.Join(c.b.dir, "sandbox")
 	c.sandbox, err = live.Start(live.Config{Dir: dir, Now: c.b.server.now, FreePerDay: 1 << 20, Merchants: []live.Merchant{
-		{No: "1900000199", Channel: channels.WeChat, Apps: []string{"wxbench"}, FeeRate: "0.0060", BankAccount: "6801"}}})
+		{No: "1900000199", Channel: channels.WeChat, Apps: []string{"wxbench"}, FeeRate: "0.0060", BankAccount: "6801"},
+		{No: "2088000000000199", Channel: channels.Alipay, Apps: []string{"2021000000000199"}, FeeRate: "0.0060", BankAccount: "6801"}}})
 	if err != nil {
 		return err
 	}
-	text := strings.NewReplacer("URL", c.sandbox.Addresses.WeChat, "KEY", filepath.Join(dir, "keys", "1900000199", "api_v2.key")).Replace(benchPaying)
+	text := strings.NewReplacer(`"WECHAT"`, `"`+c.sandbox.Addresses.WeChat+`"`, "ALI/", c.sandbox.Addresses.Alipay+"/", "KEYS", filepath.Join(dir, "keys")).Replace(benchPaying)
 	if _, err = clearing.Setup(ctx, c.b.server.DB, strings.NewReader(text)); err == nil {
 		c.b.server.setUpAgain()
 	}
 	return err
 }
 
-// pay makes whole payments by code from many clients: request, call to the channel,
-// journals and answer, then what HIS has booked.
-func (c *calling) pay(ctx context.Context) (reading, error) {
+// pay makes whole payments from many clients by codes that begin with prefix: request,
+// call to the channel, journals and answer, then what HIS has booked.
+func (c *calling) pay(ctx context.Context, channel, prefix string) (reading, error) {
 	if c.sandbox == nil {
 		if err := c.openSandbox(ctx); err != nil {
 			return reading{}, err
@@ -83,9 +88,9 @@ func (c *calling) pay(ctx context.Context) (reading, error) {
 	}
 	return c.b.perSecond(ctx, c.b.size.callers, func(ctx context.Context) error {
 		n := c.next.Add(1)
-		p, err := c.app.Pay(ctx, &payv1.CreatePaymentRequest{IdempotencyKey: fmt.Sprintf("pay_%012d", n), Hospital: "RPC", Channel: channels.WeChat,
+		p, err := c.app.Pay(ctx, &payv1.CreatePaymentRequest{IdempotencyKey: fmt.Sprintf("pay_%012d", n), Hospital: "RPC", Channel: channel,
 			BillNo: fmt.Sprintf("B%012d", n), BizType: "OUTPATIENT", Terminal: fmt.Sprintf("W%02d", n%64), Way: "CODE", AmountFen: 100 + n%9973,
-			AuthCode: fmt.Sprintf("13%016d", n), ClientIp: "127.0.0.1"})
+			AuthCode: fmt.Sprintf("%s%016d", prefix, n), ClientIp: "127.0.0.1"})
 		if err == nil && p.GetStatus() != "SUCCESS" {
 			err = fmt.Errorf("payment %s is %s: %s", p.GetOrderNo(), p.GetStatus(), p.GetChannelCode())
 		}

@@ -47,7 +47,7 @@ func TestBenchWritesEveryFigureWithWhatItIsHeldAgainst(t *testing.T) {
 		}
 	}
 	want := []string{"ref.scan", "parse.wechat", "ref.tpcb", "ref.copy", "ref.naive", "ref.naive.hot", "post.go.c64", "post.go.hot",
-		"post.go.full", "post.go.full.rows", "post.rpc.c64", "post.rpc.bulk100", "pay.rpc", "ref.join", "match.unsorted", "recon.day.small", "recon.day"}
+		"post.go.full", "post.go.full.rows", "post.rpc.c64", "post.rpc.bulk100", "pay.rpc", "pay.rpc.rsa", "ref.join", "match.unsorted", "recon.day.small", "recon.day"}
 	if !slices.Equal(names, want) {
 		t.Errorf("figures %v, want %v", names, want)
 	}
