@@ -516,12 +516,11 @@ func (c *serveCommand) Run(p *program) error {
 	return api.Serve(p.ctx, p.config, api.ServeOptions{Listen: c.Listen, TLSCert: c.TLSCert, TLSKey: c.TLSKey}, p.out)
 }
 
-// answering lets the heap of a process that answers calls grow further between two
-// collections: it holds little, and what a call allocates is gone with the call.
-// GOGC in the environment comes first.
+// answering sets how often a process that answers calls collects its garbage. GOGC in
+// the environment comes first.
 func answering() {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(400)
+		debug.SetGCPercent(api.ServingGC)
 	}
 }
 

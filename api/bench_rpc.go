@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -81,6 +82,7 @@ func (c *calling) openSandbox(ctx context.Context) (err error) {
 // pay makes whole payments from many clients by codes that begin with prefix: request,
 // call to the channel, journals and answer, then what HIS has booked.
 func (c *calling) pay(ctx context.Context, channel, prefix string) (reading, error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(ServingGC))
 	if c.sandbox == nil {
 		if err := c.openSandbox(ctx); err != nil {
 			return reading{}, err
@@ -144,6 +146,7 @@ func (c *calling) cash(n int64) *ledgerv1.Cash {
 
 // alone posts entry by entry from many clients.
 func (c *calling) alone(ctx context.Context) (reading, error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(ServingGC))
 	return c.b.perSecond(ctx, c.b.size.callers, func(ctx context.Context) error {
 		_, err := c.client.PostCash(ctx, &ledgerv1.PostCashRequest{Cash: c.cash(c.next.Add(1))})
 		return err
@@ -152,6 +155,7 @@ func (c *calling) alone(ctx context.Context) (reading, error) {
 
 // bulk posts a hundred entries a call from eight clients.
 func (c *calling) bulk(ctx context.Context) (reading, error) {
+	defer debug.SetGCPercent(debug.SetGCPercent(ServingGC))
 	r, err := c.b.perSecond(ctx, 8, func(ctx context.Context) error {
 		first := c.next.Add(benchBulk) - benchBulk
 		all := make([]*ledgerv1.Cash, benchBulk)

@@ -136,6 +136,10 @@ func (s *Server) schedule() []jobs.Job {
 	return all
 }
 
+// ServingGC is GOGC of a process that answers calls: it holds little, and what a call
+// allocates is gone with the call, so its heap may grow further between collections.
+const ServingGC = 400
+
 // proof is the job of one of the two proofs of the books.
 func (s *Server) proof(verify func(ctx context.Context, d *db.DB, controls ...ledger.Control) ([]ledger.Finding, error)) func(context.Context, time.Time) (int, error) {
 	return func(ctx context.Context, _ time.Time) (int, error) {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 )
 
 // ErrPayload is wrapped where a call was not sent because its payload holds what
@@ -182,18 +183,31 @@ func (s *scanner) name(field, value string) {
 	}
 }
 
+// mark is what a value of one kind looks like. A text of ASCII alone can only look so
+// where it has one of the letters of among, if there are any, and so many digits.
+type mark struct {
+	kind   string
+	among  string
+	digits int
+	form   *regexp.Regexp
+}
+
+func (m *mark) finds(value string, ascii bool, digits int) bool {
+	if ascii && (digits < m.digits || m.among != "" && !strings.ContainsAny(value, m.among)) {
+		return false
+	}
+	return m.form.MatchString(value)
+}
+
 // marks are what values look like. A digit run counts only where no letter or digit
 // stands beside it.
-var marks = []struct {
-	kind string
-	form *regexp.Regexp
-}{
-	{"a visit number", regexp.MustCompile(`(?i)(?:^|[^A-Z0-9])(?:OP|IP|ER|MZ|ZY|GH|JZ|MRN)(?:[|:#=_ -]\s?\d|\d{4,})|(?:就诊|门诊|住院|病案|病历|病床|床)号?[:：#|]?\s*[A-Za-z]{0,3}\d`)},
-	{"an insured mark", regexp.MustCompile(`(?:^|[|,;:/ =_-])(?:INS|YB|INSURED|SELFPAY|医保|自费|统筹|个账|公费)(?:$|[|,;:/ =_-])`)},
-	{"an ID card number", regexp.MustCompile(`(?:^|[^0-9A-Za-z])[1-9]\d{5}(?:18|19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{3}[\dXx](?:$|[^0-9A-Za-z])`)},
-	{"a phone number", regexp.MustCompile(`(?:^|[^0-9A-Za-z])(?:\+?86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?:$|[^0-9A-Za-z])`)},
-	{"a diagnosis", regexp.MustCompile(`(?:^|[^0-9A-Za-z])[A-TV-Z]\d{2}\.\d{1,3}(?:$|[^0-9A-Za-z])|诊断|处方|病史|癌|肿瘤|肺炎|糖尿病|高血压|艾滋|妊娠|流产`)},
-	{"a name", regexp.MustCompile(`姓名|患者|病人|(?i:patient|realname)\s*[:=]`)},
+var marks = []mark{
+	{"a visit number", "OoIiEeMmZzGgJj", 1, regexp.MustCompile(`(?i)(?:^|[^A-Z0-9])(?:OP|IP|ER|MZ|ZY|GH|JZ|MRN)(?:[|:#=_ -]\s?\d|\d{4,})|(?:就诊|门诊|住院|病案|病历|病床|床)号?[:：#|]?\s*[A-Za-z]{0,3}\d`)},
+	{"an insured mark", "IYS", 0, regexp.MustCompile(`(?:^|[|,;:/ =_-])(?:INS|YB|INSURED|SELFPAY|医保|自费|统筹|个账|公费)(?:$|[|,;:/ =_-])`)},
+	{"an ID card number", "", 17, regexp.MustCompile(`(?:^|[^0-9A-Za-z])[1-9]\d{5}(?:18|19|20)\d{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])\d{3}[\dXx](?:$|[^0-9A-Za-z])`)},
+	{"a phone number", "", 11, regexp.MustCompile(`(?:^|[^0-9A-Za-z])(?:\+?86[ -]?)?1[3-9]\d[ -]?\d{4}[ -]?\d{4}(?:$|[^0-9A-Za-z])`)},
+	{"a diagnosis", ".", 3, regexp.MustCompile(`(?:^|[^0-9A-Za-z])[A-TV-Z]\d{2}\.\d{1,3}(?:$|[^0-9A-Za-z])|诊断|处方|病史|癌|肿瘤|肺炎|糖尿病|高血压|艾滋|妊娠|流产`)},
+	{"a name", ":=", 0, regexp.MustCompile(`姓名|患者|病人|(?i:patient|realname)\s*[:=]`)},
 }
 
 var han = regexp.MustCompile(`\p{Han}`)
@@ -208,12 +222,19 @@ func (s *scanner) value(field, value string) {
 	if shape := shapes[strings.ToLower(field)]; shape != nil && shape.MatchString(value) {
 		return
 	}
-	for _, m := range marks {
-		if m.form.MatchString(value) {
-			s.finding(m.kind, field)
+	ascii, digits := true, 0
+	for i := range len(value) {
+		ascii = ascii && value[i] < utf8.RuneSelf
+		if '0' <= value[i] && value[i] <= '9' {
+			digits++
 		}
 	}
-	if han.MatchString(value) {
+	for i := range marks {
+		if marks[i].finds(value, ascii, digits) {
+			s.finding(marks[i].kind, field)
+		}
+	}
+	if !ascii && han.MatchString(value) {
 		s.finding("Chinese text that is on no list", field)
 	}
 }

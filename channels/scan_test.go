@@ -1,8 +1,10 @@
 package channels
 
 import (
+	"math/rand/v2"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -67,6 +69,35 @@ func TestWhatAPayloadMustHoldIsNoFinding(t *testing.T) {
 	}
 	if Subject("张三").Known() || Cause("别的").Known() || !CauseInsurance.Known() {
 		t.Error("the lists are not the lists")
+	}
+}
+
+// TestNoMarkIsMissedForSpeed compares what is looked at with what would be found in
+// every random text of what the marks are made of.
+func TestNoMarkIsMissedForSpeed(t *testing.T) {
+	pieces := []string{"OP", "ip", "Mrn", "JZ", "|", "1", "99", "10003", "E11", ".9", "INS", "YB", "SELFPAY", ",", " ", "-", "13800138000", "+86", "110101", "19900307", "461X", "11010119900307461X", "patient", "RealName", ":", "=", "门诊", "医保", "ſ", "K", "a"}
+	d := rand.New(rand.NewPCG(1, 2))
+	found := map[string]int{}
+	for range 20_000 {
+		var b strings.Builder
+		for range 1 + d.IntN(5) {
+			b.WriteString(pieces[d.IntN(len(pieces))])
+		}
+		text := b.String()
+		s := scanner{}
+		s.value("", text)
+		for _, m := range marks {
+			has := m.form.MatchString(strings.TrimSpace(text)) && !Subject(text).Known() && !Cause(text).Known()
+			if has {
+				found[m.kind]++
+			}
+			if has != slices.Contains(s.found, m.kind) {
+				t.Fatalf("%s in %q: %v, and found are %q", m.kind, text, has, s.found)
+			}
+		}
+	}
+	if len(found) != len(marks) {
+		t.Errorf("only %v were ever there", found)
 	}
 }
 
