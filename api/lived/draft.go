@@ -68,7 +68,13 @@ type paidBack struct {
 }
 
 // patient is an opaque reference, the same for everybody who hears of the visit.
-func (v *visit) patient() string { return fmt.Sprintf("P%016x", uint64(v.n+1)*0x9e3779b97f4a7c15) }
+func (v *visit) patient() string {
+	return fmt.Sprintf("P%016x", uint64(v.n%nextVisit+1)*0x9e3779b97f4a7c15)
+}
+
+// nextVisit is what lies between the number of a visit and that of the same patient's next;
+// a day has no more visits.
+const nextVisit = 1_000_000
 
 func (v *visit) bill() string { return fmt.Sprintf("B%s%07d", lifeDay.Compact(), v.n) }
 

@@ -2,6 +2,7 @@ package lived
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -65,6 +66,43 @@ func closedAndBooked(f *fault) {
 		}
 		f.row(v, "", &v.fen, nil, nil)
 		return booksAlone(ctx, l, v, v.order)
+	}
+}
+
+// paidLateAndBooked is an order that the platform closed, the payer paid all the same,
+// and HIS has booked: it is only here that nobody knows of it.
+func paidLateAndBooked(f *fault) {
+	paidLate(f)
+	late := f.made
+	f.made = func(ctx context.Context, l *life, v *visit) error {
+		if err := late(ctx, l, v); err != nil {
+			return err
+		}
+		f.found[0].HisFen, f.found[0].AmountFen = &v.fen, 0
+		return booksAlone(ctx, l, v, v.order)
+	}
+}
+
+// alike is two payments of one patient and amount at one time, of which HIS has lost both numbers.
+func alike(f *fault) {
+	f.paid = func(ctx context.Context, l *life, v *visit) error {
+		second := *v
+		second.n, second.fault = v.n+nextVisit, &fault{kind: f.kind}
+		if err := errors.Join(l.bills(ctx, []*visit{&second}), l.attempt(ctx, &second)); err != nil {
+			return err
+		}
+		l.evening(func(ctx context.Context) error {
+			both, sum := *v, 2*v.fen
+			both.order = min(v.order, second.order)
+			f.row(&both, "", &sum, &sum, &sum)
+			for _, order := range []string{v.order, second.order} {
+				if err := l.admin(ctx, "/his/faults", map[string]any{"do": "ROW_UNKEYED", "hospital": v.hospital.code, "order_no": order}, nil); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		return nil
 	}
 }
 
@@ -188,6 +226,8 @@ var kinds = []kind{
 		func(f *fault, v *visit, no string) { f.row(v, no, &v.backs[0], &v.backs[0], nil) })},
 	{code: "I2", name: "HIS alone has booked a payment", plan: nobodys("HP%s8%013d", false)},
 	{code: "BACKFILL", name: "HIS and channel have a payment that nobody made here", plan: nobodys("HP%s7%013d", true)},
+	{code: "BACKFILL", name: "closed here, paid all the same, and booked by HIS", way: channels.WayQR, of: appCalls, plan: paidLateAndBooked},
+	{code: "F12", name: "HIS has two payments of one amount without their numbers", plan: alike},
 	{code: "PHANTOM", name: "neither HIS nor channel hands a payment in", plan: onlyHere},
 	{code: "I6", name: "closed here, and booked by HIS", way: channels.WayQR, of: []int{0, 1}, plan: closedAndBooked},
 	{code: "I7", name: "HIS has a payment without its number", plan: atHIS("ROW_UNKEYED", 0, everybody)},
