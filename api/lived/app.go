@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -23,7 +24,7 @@ type businessApp struct {
 
 	mu      sync.Mutex
 	key     string
-	told    map[string]map[string]int // kinds by number, how often
+	told    map[string][]string // the kinds of notices by number
 	refused map[string]bool
 	wrong   []string
 }
@@ -34,7 +35,7 @@ func (a *businessApp) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.told, a.refused = map[string]map[string]int{}, map[string]bool{}
+	a.told, a.refused = map[string][]string{}, map[string]bool{}
 	a.url, a.server = "http://"+door.Addr().String()+"/notices", &http.Server{Handler: http.HandlerFunc(a.hear), ReadHeaderTimeout: startLimit}
 	go func() { _ = a.server.Serve(door) }() // ends with close, by an error that says so
 	return nil
@@ -83,10 +84,7 @@ func (a *businessApp) take(ctx context.Context, signature string, body []byte) e
 		a.refused[no] = true
 		return fmt.Errorf("the app is busy")
 	}
-	if a.told[no] == nil {
-		a.told[no] = map[string]int{}
-	}
-	a.told[no][n.Kind]++
+	a.told[no] = append(a.told[no], n.Kind)
 	return nil
 }
 
@@ -119,13 +117,13 @@ func (l *life) heard() {
 		l.wrong("a notice to the app: %s", text)
 	}
 	for _, v := range l.done {
-		if l.app.told[v.order]["PAID"] == 0 {
+		if !slices.Contains(l.app.told[v.order], "PAID") {
 			l.wrong("the app was never told that %s is paid", v.order)
 		}
 		for _, r := range v.refunds {
 			no := r.no
-			if l.app.told[no]["REFUNDED"]+l.app.told[no]["REFUND_FINAL"] == 0 {
-				l.wrong("the app was never told that %s is given back: %v", no, l.app.told[no])
+			if told := l.app.told[no]; !slices.Contains(told, "REFUNDED") && !slices.Contains(told, "REFUND_FINAL") {
+				l.wrong("the app was never told that %s is given back: %v", no, told)
 			}
 		}
 	}

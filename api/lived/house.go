@@ -230,9 +230,9 @@ func (h *house) kill(ctx context.Context) error {
 	return h.serve(ctx)
 }
 
-// peak is the most memory that the server has held, in MiB.
-func (h *house) peak() int {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", h.server.cmd.Process.Pid))
+// peak is the most memory that a process has held, in MiB.
+func peak(pid int) int {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0 // no such file on this system
 	}

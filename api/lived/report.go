@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"time"
 
@@ -18,13 +19,13 @@ var texts = map[string]map[string]string{
 		"morning": "次日：取账单，11:30 对账", "settled": "第三日：银行流水到，结算入账", "subsidies": "手续费补贴：申请、复核、汇出、到账", "payout": "民营医院出款，银行退票", "check": "核对预设与发现", "paying": "收款",
 		"fates": "当日就诊的支付经过：", "missed": "告知 HIS 时出错的调用（按计划重发）：", "heard": "其中 %d 笔支付或退款当日重发后到达，%d 笔在 HIS 交出当日明细之后才到达（见差异单）。", "few": "不足 %d 笔支付，未预设差异。", "payouts": "出款：", "whose": "医院银行账户余额 = 医院自有 + 患者款（挂账净额） + 待查：", "open": "各差异单挂账余额：", "equal": "预设 %d 项，逐项发现，三方金额一致，无多无少。",
 		"stay": "服务保持运行，按 Ctrl-C 结束。查询余额：\n  curl -s -H 'Authorization: Bearer %[2]s' -H 'Content-Type: application/json' -d '{\"account\":\"2202.H1.AVAIL\"}' %[1]s/clearward.ledger.v1.LedgerService/GetBalance\n接口说明：%[3]s/openapi.json；沙箱管理口：%[4]s；日志：%[5]s/*.log",
-		"kept": "数据目录：%s", "done": "全部通过，用时 %.1f 秒；服务进程内存峰值 %d MiB。", "wrong": "有 %d 处不符：", "killed": "其间服务进程被 kill -9 %d 次。"},
+		"kept": "数据目录：%s", "done": "全部通过，用时 %.1f 秒；内存峰值：服务进程 %d MiB，沙箱 %d，本进程（含消息代理）%d。", "wrong": "有 %d 处不符：", "killed": "其间服务进程被 kill -9 %d 次。"},
 	"en": {"title": "A day of three hospitals: two public ones, which the channels pay directly, and a private one, whose money the bank holds", "start": "start database, broker, sandbox, server",
 		"draw": "draw the day's visits", "day": "payments and refunds of the day", "morning": "next morning: bills fetched, run at 11:30", "settled": "third day: the statement, settlements booked",
 		"subsidies": "fee subsidies asked for, approved, paid", "payout": "the private hospital paid; the bank returns it", "check": "planted against found", "paying": "paying", "fates": "How the day's visits paid:", "missed": "Calls by which HIS was told, and which went wrong and were repeated by plan:", "heard": "%d payments and refunds came through that day on a later try; %d only after HIS had handed in its day, and are cases below.", "few": "A day of fewer than %d payments: no differences were planted.", "payouts": "Payouts:", "whose": "Bank balance of each hospital = its own + patients' (net of what is open) + unknown:", "open": "What each case keeps open, and where:", "equal": "%d things planted; all of them found with the same amounts, and nothing else.",
 		"stay": "Everything keeps running; Ctrl-C ends it. A balance:\n  curl -s -H 'Authorization: Bearer %[2]s' -H 'Content-Type: application/json' -d '{\"account\":\"2202.H1.AVAIL\"}' %[1]s/clearward.ledger.v1.LedgerService/GetBalance\nThe calls: %[3]s/openapi.json; the sandbox's admin port: %[4]s; logs: %[5]s/*.log",
 		"kept": "data directory: %s",
-		"done": "Everything agrees, in %.1f seconds; peak memory of the server %d MiB.", "wrong": "%d things are not as they must be:", "killed": "The server was killed -9 %d times meanwhile."},
+		"done": "Everything agrees, in %.1f seconds; peak memory: server %d MiB, sandbox %d, this process with the broker %d.", "wrong": "%d things are not as they must be:", "killed": "The server was killed -9 %d times meanwhile."},
 }
 
 // fateWords are what becomes of visits, in Chinese.
@@ -77,7 +78,7 @@ func (l *life) report(ctx context.Context) error {
 	}
 	if len(l.trouble) == 0 {
 		l.say("equal", l.plantedCases())
-		l.say("done", time.Since(l.began).Seconds(), l.peak())
+		l.say("done", time.Since(l.began).Seconds(), peak(l.server.cmd.Process.Pid), peak(l.sandbox.cmd.Process.Pid), peak(os.Getpid()))
 		return nil
 	}
 	slices.Sort(l.trouble)
