@@ -85,6 +85,8 @@ func (w *fileOf) add(t testing.TB, side, text string) {
 			at = value + " " + f[4]
 		case "bill":
 			bill = value
+		case "unkeyed":
+			order, refund, bill = "", "", "X"+order+refund
 		case "cash":
 			tender, order, bill = "CASH", "", "BC"+w.day.Compact()
 		default:
