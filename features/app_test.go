@@ -224,7 +224,7 @@ func (s *served) run(config api.Config, at string) {
 			s.t.Error(err)
 		}
 	})
-	for ticker, limit := time.NewTicker(20*time.Millisecond), time.After(time.Minute); ; {
+	for ticker, limit := time.NewTicker(20*time.Millisecond), time.After(2*time.Minute); ; {
 		answer, err := http.Get("http://" + at + "/readyz")
 		if err == nil && answer.Body.Close() == nil && answer.StatusCode == http.StatusOK {
 			ticker.Stop()
@@ -236,7 +236,7 @@ func (s *served) run(config api.Config, at string) {
 			ended <- nil
 			s.t.Fatal(err)
 		case <-limit:
-			s.t.Fatalf("not ready within a minute: %v", err)
+			s.t.Fatalf("not ready within two minutes: %v", err)
 		}
 	}
 }
@@ -260,7 +260,7 @@ func (s *served) hear(w http.ResponseWriter, r *http.Request) {
 // let sets the clock on and waits until every job that is due then is done.
 func (s *served) let(by time.Duration) error {
 	s.clock.Add(int64(by / time.Second))
-	for limit, ticker := time.After(2*time.Minute), time.NewTicker(5*time.Millisecond); ; {
+	for limit, ticker := time.After(5*time.Minute), time.NewTicker(5*time.Millisecond); ; {
 		answer, err := s.jobs.ListJobs(s.t.Context(), &jobsv1.ListJobsRequest{})
 		busy := func(j *jobsv1.Job) bool {
 			return j.GetPausedBy() == "" && (!j.GetNextAt().AsTime().After(s.now()) || j.GetLast().GetState() == "RUNNING")
@@ -272,7 +272,7 @@ func (s *served) let(by time.Duration) error {
 		select {
 		case <-ticker.C:
 		case <-limit:
-			return fmt.Errorf("jobs are at work for two minutes: %v, %w", answer, err)
+			return fmt.Errorf("jobs are at work for five minutes: %v, %w", answer, err)
 		}
 	}
 }

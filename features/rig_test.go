@@ -28,7 +28,7 @@ import (
 
 const rigSetup = `
 region: {code: R1, name: 示范区}
-apps: [{name: APP, hospitals: [H1, H2]}]
+apps: [{name: APP, hospitals: [H1]}]
 hospitals:
   - code: H1
     name: 海天示范医院
@@ -39,14 +39,6 @@ hospitals:
     merchants:
       - {channel: WECHAT, merchant_no: "1900000109", settle_mode: A, fee_rate: "0.0060", fee_bearer: PLATFORM, from: "2026-01-01", settles_to: "6801"}
       - {channel: ALIPAY, merchant_no: "20880000000000020156", settle_mode: A, fee_rate: "0.0060", fee_bearer: PLATFORM, from: "2026-01-01", settles_to: "6801"}
-  - code: H2
-    name: 海天第二医院
-    ownership: PUBLIC
-    his_calls: APP
-    refund_policy: [{from: "2026-01-01", cashier_limit_fen: 1000000, head_limit_fen: 10000000}]
-    bank_accounts: [{account: "6802", name: 海天第二医院, bank: 招商银行, role: SETTLEMENT}]
-    merchants:
-      - {channel: WECHAT, merchant_no: "1900000110", settle_mode: A, fee_rate: "0.0060", fee_bearer: PLATFORM, from: "2026-01-01", settles_to: "6802"}
 `
 
 // adapter is one client of a channel in one mode, with the way to pay that is
