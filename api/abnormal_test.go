@@ -1,7 +1,9 @@
 package api
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -157,5 +159,62 @@ func (l *lived) stands(want map[string]ledger.Money) {
 		if got := l.balance(code); got != want[code] {
 			l.t.Errorf("%s has %s, want %s", code, got, want[code])
 		}
+	}
+}
+
+// A credit that names nothing is found by people to be the money of an abnormal refund:
+// E29 gives way to E20c, once, and the same line brings no other refund's money.
+func TestACreditWithoutANumberIsIdentifiedAsAnAbnormalRefund(t *testing.T) {
+	l, _ := newSettled(t)
+	ctx := t.Context()
+	for no, fen := range map[string]int64{"B1": 45000, "B2": 9000, "B3": 9000} {
+		l.bill(no, fen, pay.Outpatient)
+	}
+	l.pay("B1", 45000, pay.Outpatient)
+	p, other := l.pay("B2", 9000, pay.Outpatient), l.pay("B3", 9000, pay.Outpatient)
+	l.after(5 * time.Second)
+	r, r2 := l.turned(p.GetOrderNo(), 9000, 1), l.turned(other.GetOrderNo(), 9000, 1)
+	l.after(90 * time.Second)
+	l.morning(20260916)
+	l.set("2026-09-17 07:00:00")
+	l.admin("/bank/credit", `{"account":"6801","fen":9000,"party":"财付通支付科技有限公司","party_account":"243300133","text":"退款"}`)
+	l.morning(20260917)
+	l.morning(20260918)
+	l.stands(map[string]ledger.Money{"1125.WX.1900000101": 18000, "2205.WX.1900000101": 18000, "1002.HOSP.6801": 9000, "2243.6801": 9000})
+	cases, err := l.Engine.Cases(ctx, 0, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(cases, func(c recon.Case) bool { return c.Code == recon.BankUnidentified })
+	if i < 0 {
+		t.Fatalf("%+v", cases)
+	}
+	decide := func(who, act, refund string) error {
+		_, err := l.Engine.Decide(ctx, recon.Decision{CaseID: cases[i].ID, Who: who, Act: act, Resolution: "ABNORMAL_CREDIT", Detail: refund})
+		return err
+	}
+	if err := decide("m", "propose", "HR1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := decide("c", "approve", ""); !errors.Is(err, pay.ErrNotFound) {
+		t.Errorf("of a refund that nobody knows: %v", err)
+	}
+	if _, err := l.Engine.Decide(ctx, recon.Decision{CaseID: cases[i].ID, Who: "c", Act: "reject", Reason: "no such refund"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(decide("m", "propose", r.GetRefundNo()), decide("c", "approve", "")); err != nil {
+		t.Fatal(err)
+	}
+	l.stands(map[string]ledger.Money{"1125.WX.1900000101": 9000, "2205.WX.1900000101": 18000, "1002.HOSP.6801": 9000})
+	l.morning(20260919)
+	l.stands(map[string]ledger.Money{"1125.WX.1900000101": 9000, "2205.WX.1900000101": 18000, "1002.HOSP.6801": 9000})
+	for no, want := range map[string]string{r.GetRefundNo(): "ARRIVED", r2.GetRefundNo(): ""} {
+		got, err := l.head.GetRefund(ctx, &payv1.GetRefundRequest{Hospital: "H1", RefundNo: no})
+		if err != nil || got.GetRefund().GetApplication().GetState() != want {
+			t.Errorf("%v, %v, want %q", got, err, want)
+		}
+	}
+	if broken, err := l.Verify(ctx); err != nil || len(broken) > 0 {
+		t.Errorf("the books: %v, %v", broken, err)
 	}
 }

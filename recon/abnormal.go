@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -196,3 +197,30 @@ var closePaidBack = &ledger.Verb[*paidCases]{Name: "recon.paidback", Run: func(c
 	}
 	return make([]ledger.Outcome, len(cmds))
 }}
+
+// abnormalCredit ties the credit of an unidentified case to the abnormal refund that the
+// person named, whose money it is: what E29 posted is taken back for E20c.
+func (d *decision) abnormalCredit(ctx context.Context, b *ledger.Batch, c *Case, open []Suspense) ([]ledger.Entry, error) {
+	bank, from := d.restingOn(open)
+	if bank == nil {
+		return nil, ErrResolution.Because("resolution", "no credit rests under %s: there is nothing to identify", c.ID)
+	}
+	no, _, _ := strings.Cut(c.Reason, " ")
+	line := pay.Arrival{Hospital: c.Hospital, RefundNo: no, Account: bank.Account, BankRef: from.Ref, Day: d.today, Amount: from.Fen}
+	r, err := pay.Awaiting(ctx, b.Tx(), line)
+	if err != nil {
+		return nil, err
+	}
+	e := clearing.Event{Day: d.today, Bank: bank, BankRef: from.Ref, Amount: from.Fen, Order: r.OrderNo, Refund: r.DebtNo, Case: c.ID, Maker: c.Maker, Checker: d.Who}
+	e.Merchant, _ = d.dir.Merchant(r.Channel, r.MerchantNo)
+	var entries []ledger.Entry
+	for _, name := range resolutions[c.Resolution].by[c.Code] {
+		entry, err := newEntry(e, name)
+		if err != nil {
+			return nil, ErrResolution.Because("resolution", "%s: %v", c.Resolution, err)
+		}
+		entries = append(entries, entry)
+	}
+	pay.Arrive(b, r, line)
+	return entries, nil
+}

@@ -82,6 +82,8 @@ func TestEveryResolution(t *testing.T) {
 	for code, n := range sandbox.DefaultFaults(4, 1) {
 		faults[code] = n
 		switch {
+		case code == "BANK_UNIDENTIFIED":
+			faults[code] = 2 * n
 		case strings.HasPrefix(code, "BANK_"), code == "UNKNOWN_DEBIT", code == "WAITING":
 		case len(code) <= 3, code == "PHANTOM", code == "BACKFILL", code == "PAID_TWICE":
 			faults[code] = 6 * n

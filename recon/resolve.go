@@ -44,14 +44,15 @@ var resolutions = map[string]resolution{
 	"RE_ROUTED":      {"医院间改划（出款前）", "re-routed to the other hospital before payout", "", true, false, map[Code][]string{F9: {"E22d"}}},
 	"PLATFORM_BEARS": {"平台承担（核销）", "the platform bears it (write-off)", "", false, false, map[Code][]string{
 		F3: {"E14", "E15a"}, F4: {"E14", "E15a"}, I2: {"E08a"}, I3: {"E09"}, UnknownDebit: {"E14", "E15a"}}},
-	"FOREIGN":       {"非本平台交易", "another business of the hospital", "owner", false, false, map[Code][]string{F1: {"E04"}}},
-	"OWNER_UNKNOWN": {"无主长款转医院", "owner never found: to the hospital", "", false, false, map[Code][]string{F1: {"E05"}, F4: {"E05"}}},
-	"ACCEPT_FEE":    {"接受手续费差额", "accept the fee difference", "", false, false, map[Code][]string{F7: {"E24+J04"}}},
-	"DISPUTE_FEE":   {"手续费争议", "dispute the fee", "", true, false, map[Code][]string{F7: {"E25"}}},
-	"FEE_CREDITED":  {"渠道已返还", "the channel credited the fee", "", false, false, map[Code][]string{F7: {"E26"}}},
-	"CANCEL":        {"取消平台记录", "cancel the platform's record", "", false, false, map[Code][]string{Phantom: {"E34b"}}},
-	"IDENTIFIED":    {"认领为结算款", "identified as a settlement in transit", "settlement", false, false, map[Code][]string{BankUnidentified: {"E30b"}, BankOver: {"E30b"}}},
-	"NOTED":         {"已知悉（不涉及资金）", "noted, no money", "", false, false, nil},
+	"FOREIGN":         {"非本平台交易", "another business of the hospital", "owner", false, false, map[Code][]string{F1: {"E04"}}},
+	"OWNER_UNKNOWN":   {"无主长款转医院", "owner never found: to the hospital", "", false, false, map[Code][]string{F1: {"E05"}, F4: {"E05"}}},
+	"ACCEPT_FEE":      {"接受手续费差额", "accept the fee difference", "", false, false, map[Code][]string{F7: {"E24+J04"}}},
+	"DISPUTE_FEE":     {"手续费争议", "dispute the fee", "", true, false, map[Code][]string{F7: {"E25"}}},
+	"FEE_CREDITED":    {"渠道已返还", "the channel credited the fee", "", false, false, map[Code][]string{F7: {"E26"}}},
+	"CANCEL":          {"取消平台记录", "cancel the platform's record", "", false, false, map[Code][]string{Phantom: {"E34b"}}},
+	"IDENTIFIED":      {"认领为结算款", "identified as a settlement in transit", "settlement", false, false, map[Code][]string{BankUnidentified: {"E30b"}, BankOver: {"E30b"}}},
+	"ABNORMAL_CREDIT": {"认领为异常退款退回款", "identified as the money of an abnormal refund", "refund", false, false, map[Code][]string{BankUnidentified: {"-E29", "E20c"}}},
+	"NOTED":           {"已知悉（不涉及资金）", "noted, no money", "", false, false, nil},
 }
 
 // resolutionsOf lists what may settle the case, by name.
@@ -86,6 +87,10 @@ func ResolutionWords(name, lang string) string {
 // detailWords says what has to be named beside a resolution, and how.
 func detailWords(detail, lang string) string {
 	switch {
+	case detail == "refund" && lang == "en":
+		return "the refund, --detail HR…"
+	case detail == "refund":
+		return "注明退款单号，--detail HR…"
 	case detail == "owner" && lang == "en":
 		return "the owner, --detail NAME"
 	case detail == "owner":
@@ -102,6 +107,9 @@ func (d *decision) entries(ctx context.Context, b *ledger.Batch, c *Case, open [
 	case "IDENTIFIED":
 		e, err := d.identified(ctx, b, c, open)
 		return []ledger.Entry{e}, nil, err
+	case "ABNORMAL_CREDIT":
+		entries, err := d.abnormalCredit(ctx, b, c, open)
+		return entries, nil, err
 	case "PAID_OVER":
 		return d.paidOver(ctx, b, c, open)
 	case "RE_ROUTED":

@@ -70,16 +70,14 @@ func PostArrivals(ctx context.Context, b *ledger.Batch, dir *clearing.Directory,
 			brings[i] = x.BankRef == l.BankRef && x.BankAccount == l.Account
 			continue
 		}
-		if r == nil || r.Status != RefundSuccess || !r.SuccessAt.IsZero() || l.Amount != r.Settle {
+		if r == nil || !r.awaits(l.Amount) {
 			continue
 		}
-		if x == nil {
-			x = &Application{fresh: true, AskedAt: b.Now()}
-			applications[k] = x
-		}
-		if brings[i], err = r.arrives(b, dir, x, l); err != nil {
+		r.Application = x
+		if brings[i], err = r.arrives(b, dir, l); err != nil {
 			return nil, err
 		}
+		applications[k] = r.Application
 	}
 	writeRefunds(b, refunds)
 	writeApplications(b, applications)
@@ -94,7 +92,7 @@ func distinct(keys []key) []key {
 }
 
 // arrives posts the money of the line; false where the accounting manual refuses it.
-func (r *Refund) arrives(b *ledger.Batch, dir *clearing.Directory, x *Application, l Arrival) (bool, error) {
+func (r *Refund) arrives(b *ledger.Batch, dir *clearing.Directory, l Arrival) (bool, error) {
 	m, known := dir.Merchant(r.Channel, r.MerchantNo)
 	bank, found := dir.Bank(r.Hospital, l.Account)
 	if !known || !found {
@@ -108,13 +106,60 @@ func (r *Refund) arrives(b *ledger.Batch, dir *clearing.Directory, x *Applicatio
 	if _, err := b.Post(entry); err != nil {
 		return false, err
 	}
+	r.arrived(b, l)
+	return true, nil
+}
+
+// awaits says that a credit of this amount may bring the money of the refund.
+func (r *Refund) awaits(amount ledger.Money) bool {
+	return r.Status == RefundSuccess && r.SuccessAt.IsZero() && r.Abnormal && amount == r.Settle
+}
+
+// arrived notes the line, which counts once.
+func (r *Refund) arrived(b *ledger.Batch, l Arrival) {
+	x := r.Application
+	if x == nil {
+		x = &Application{fresh: true, AskedAt: b.Now()}
+		r.Application = x
+	}
 	r.change()
-	r.Abnormal, r.Act, r.NextAt = true, "", time.Time{}
+	r.Act, r.NextAt = "", time.Time{}
 	x.change()
 	x.State, x.BankAccount, x.BankRef, x.Reason = ApplicationArrived, l.Account, l.BankRef, ""
-	r.Application = x
 	record(b, "refund.arrived", r.Hospital, r.RefundNo, "line "+l.BankRef+" on "+l.Account+" of "+l.Day.String())
-	return true, nil
+}
+
+// Awaiting reads the abnormal refund whose money people say that a credit brought; a
+// Refusal says why it cannot be.
+func Awaiting(ctx context.Context, tx pgx.Tx, l Arrival) (*Refund, error) {
+	k := key{l.Hospital, l.RefundNo}
+	refunds, err := readRefunds(ctx, tx, []key{k})
+	if err != nil {
+		return nil, err
+	}
+	r := refunds[k]
+	if r == nil {
+		return nil, ErrNotFound.Because("refund_no", "refund %s of hospital %s is not known", l.RefundNo, l.Hospital)
+	}
+	if err := withApplications(ctx, tx, []*Refund{r}); err != nil {
+		return nil, err
+	}
+	switch {
+	case !r.awaits(l.Amount):
+		return nil, ErrState.Because("refund_no", "refund %s is %s of %s: a credit of %s is not its money", r.RefundNo, r.Status, r.Settle, l.Amount)
+	case r.Application != nil && r.Application.BankRef != "":
+		return nil, ErrState.Because("refund_no", "the money of refund %s came by line %s", r.RefundNo, r.Application.BankRef)
+	}
+	return r, nil
+}
+
+// Arrive notes in the batch that posts E20c that the line brought the money of r,
+// which Awaiting has read.
+func Arrive(b *ledger.Batch, r *Refund, l Arrival) {
+	r.arrived(b, l)
+	k := key{r.Hospital, r.RefundNo}
+	writeRefunds(b, map[key]*Refund{k: r})
+	writeApplications(b, map[key]*Application{k: r.Application})
 }
 
 // ToDo is what finance has to do about a refund that does not go on by itself; ""
