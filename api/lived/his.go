@@ -89,6 +89,35 @@ func (l *life) tellHIS(ctx context.Context, v *visit, p *payv1.Payment) error {
 // refund.
 func appRefund(b back) string { return fmt.Sprintf("APP%d-%d", b.v.n, b.nth) }
 
+// ask is how the platform is asked for the refund.
+func (b back) ask() *payv1.CreateRefundRequest {
+	return &payv1.CreateRefundRequest{IdempotencyKey: refundKey(b), Hospital: b.v.hospital.code, OrderNo: b.v.order, AmountFen: b.v.backs[b.nth], Cause: "项目退费", Maker: "C01"}
+}
+
+// asksBack asks the platform for a refund, and has a second person approve it where it
+// takes one.
+func (l *life) asksBack(ctx context.Context, ask *payv1.CreateRefundRequest) (*payv1.Refund, error) {
+	create := func() (*payv1.CreateRefundResponse, error) { return l.calls.refund.CreateRefund(ctx, ask) }
+	made, err := answered(ctx, create)
+	if refusal(err) == "ORDER_OF_STEPS" { // HIS is silent about the payment, and nothing was kept of the refund: it is asked for again
+		made, err = answered(ctx, create)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("refund of %s: %w", ask.GetOrderNo(), err)
+	}
+	r := made.GetRefund()
+	if r.GetStatus() == "APPROVING" {
+		decided, err := answered(ctx, func() (*payv1.DecideRefundResponse, error) {
+			return l.calls.decide.DecideRefund(ctx, &payv1.DecideRefundRequest{Hospital: ask.GetHospital(), RefundNo: r.GetRefundNo(), Approve: true})
+		})
+		if err != nil {
+			return nil, fmt.Errorf("approve refund %s: %w", r.GetRefundNo(), err)
+		}
+		r = decided.GetRefund()
+	}
+	return r, nil
+}
+
 // giveBack refunds a part of a visit: HIS first, then the channel; a part of a
 // payment takes a second person.
 func (l *life) giveBack(ctx context.Context, b back) error {
@@ -99,7 +128,7 @@ func (l *life) giveBack(ctx context.Context, b back) error {
 	if v.fault != nil && v.fault.instead != nil {
 		return v.fault.instead(ctx, l, v)
 	}
-	ask := &payv1.CreateRefundRequest{IdempotencyKey: refundKey(b), Hospital: v.hospital.code, OrderNo: v.order, AmountFen: fen, Cause: "项目退费", Maker: "C01"}
+	ask := b.ask()
 	request := channels.HISRequest{Hospital: v.hospital.code, BillNo: v.bill(), OrderNo: v.order, RefundNo: appRefund(b), Amount: ledger.Money(fen),
 		Tender: v.number.channel, Operator: "C01", Key: "cancel-" + refundKey(b), BizType: string(v.biz)}
 	missed, err := l.misses(ctx, his.PathCancel, v, b.nth)
@@ -118,23 +147,9 @@ func (l *life) giveBack(ctx context.Context, b back) error {
 			return err
 		}
 	}
-	create := func() (*payv1.CreateRefundResponse, error) { return l.calls.refund.CreateRefund(ctx, ask) }
-	made, err := answered(ctx, create)
-	if refusal(err) == "ORDER_OF_STEPS" { // HIS is silent about the payment, and nothing was kept of the refund: it is asked for again
-		made, err = answered(ctx, create)
-	}
+	r, err := l.asksBack(ctx, ask)
 	if err != nil {
-		return fmt.Errorf("refund of %s: %w", v.order, err)
-	}
-	r := made.GetRefund()
-	if r.GetStatus() == "APPROVING" {
-		decided, err := answered(ctx, func() (*payv1.DecideRefundResponse, error) {
-			return l.calls.decide.DecideRefund(ctx, &payv1.DecideRefundRequest{Hospital: v.hospital.code, RefundNo: r.GetRefundNo(), Approve: true})
-		})
-		if err != nil {
-			return fmt.Errorf("approve refund %s: %w", r.GetRefundNo(), err)
-		}
-		r = decided.GetRefund()
+		return err
 	}
 	l.mu.Lock()
 	v.refunds = append(v.refunds, paidBack{r.GetRefundNo(), fen})

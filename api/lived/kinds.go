@@ -150,6 +150,24 @@ func voidedAlone(f *fault) {
 	}
 }
 
+// deniedAndVoided is a refund that HIS refuses in words, so that nobody is paid back, and
+// carries out in its own books.
+func deniedAndVoided(f *fault) {
+	f.instead = func(ctx context.Context, l *life, v *visit) error {
+		if err := l.admin(ctx, "/his/faults", map[string]any{"do": "ERROR", "api": "bills/cancel", "commit": true, "code": "SERVED", "text": "项目已执行",
+			"hospital": v.hospital.code, "order_no": v.order}, nil); err != nil {
+			return err
+		}
+		r, err := l.asksBack(ctx, back{v, 0}.ask())
+		if err == nil && r.GetStatus() != "FAILED" {
+			err = fmt.Errorf("%w: HIS refused refund %s, and it is %s", ErrDemo, r.GetRefundNo(), r.GetStatus())
+		}
+		f.row(v, "", &v.backs[0], nil, nil)
+		f.found[0].Kind, f.found[0].AmountFen = "REFUND", v.backs[0]
+		return err
+	}
+}
+
 // elsewhere is a payment whose money the channel gave to the number of another
 // hospital: short where it is owed, long where it is.
 func elsewhere(f *fault) {
@@ -235,6 +253,7 @@ var kinds = []kind{
 	{code: "I3", name: "HIS lacks a refund", back: true, plan: refundAtHIS("ROW_MISSING", func(f *fault, v *visit, no string) { f.row(v, no, nil, &v.backs[0], &v.backs[0]) })},
 	{code: "I7", name: "HIS has a refund without its number", back: true, plan: refundAtHIS("ROW_UNKEYED", everybodys)},
 	{code: "I4", name: "HIS alone took a charge back", back: true, plan: voidedAlone},
+	{code: "I4", name: "HIS refuses to void a charge, and has voided it", back: true, of: platformCalls, plan: deniedAndVoided},
 	{code: "F5", name: "a refund in the channel's portal", back: true, plan: inPortal(false)},
 	{code: "BACKFILL", name: "a refund in the channel's portal, and in HIS", back: true, plan: inPortal(true)},
 	{code: "F9", name: "the money is at another hospital's number", of: []int{0, 1}, plan: elsewhere},
