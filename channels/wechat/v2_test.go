@@ -121,7 +121,7 @@ func TestSignedMessagesOfV2BecomeOutcomes(t *testing.T) {
 	}
 	s.reply = says(samples.Messages["refundquery_success"])
 	for _, by := range []channels.RefundRequest{refund(), {RefundID: "50300007002026091500000009001", OrderNo: "HP2026091500000001"}, {OrderNo: "HP2026091500000001"}, {TradeNo: "4200002345202609150000009001"}} {
-		if a := v.QueryRefund(ctx, by); a.Outcome != channels.OutcomeSucceeded || a.Amount != 2345 || !a.SuccessAt.Equal(at.Add(20*time.Minute)) || strings.Contains(a.Exchange.Response, "招商") {
+		if a := v.QueryRefund(ctx, by); a.Outcome != channels.OutcomeSucceeded || a.Amount != 2345 || a.PaidTo != channels.PaidToPayer || !a.SuccessAt.Equal(at.Add(20*time.Minute)) || strings.Contains(a.Exchange.Response, "招商") {
 			t.Errorf("%+v: %+v", by, a)
 		}
 	}

@@ -1,11 +1,14 @@
 package live_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/channels/sandbox/live"
 	"github.com/clearward/clearward/channels/sandbox/livebank"
+	"github.com/clearward/clearward/channels/wechat"
+	"github.com/clearward/clearward/ledger"
 )
 
 func TestAnAbnormalRefundGoesToTheMerchant(t *testing.T) {
@@ -89,4 +92,33 @@ func TestApplyingForAnAbnormalRefund(t *testing.T) {
 		}
 		w.open()
 	}
+}
+
+// What becomes of a refund after its bill was made is in no bill (B.1), and the
+// merchant platform pays V2's as well, to whom it is told.
+func TestABillKeepsWhatWasAbnormalWhenItWasMade(t *testing.T) {
+	w := start(t, nil)
+	day := ledger.DayOf(w.cfg.Now())
+	w.pay("A1", 10_000)
+	w.admin("POST", "/faults", `{"do":"REFUND_ABNORMAL","order":"A1"}`, nil)
+	w.refund("A1", "R1", 10_000, 4_000)
+	w.set("2026-09-16 10:30:00")
+	bill := func() string {
+		text, err := w.send("/pay/downloadbill", wechat.SignHMAC, "bill_date", day.Compact(), "bill_type", "ALL")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	before := bill()
+	w.admin("POST", "/refunds", `{"merchant":"`+merchantNo+`","refund":"R1","to":"MERCHANT"}`, nil)
+	w.at.Add(1)
+	said := w.call("/pay/refundquery", "out_refund_no", "R1")
+	if said["refund_status_0"] != "SUCCESS" || said["refund_recv_accout_0"] != "商户结算银行账户" {
+		t.Errorf("%v", said)
+	}
+	if after := bill(); after != before || !strings.Contains(after, ",`ORIGINAL,`CHANGE,") {
+		t.Errorf("the bill was %s and is %s", before, after)
+	}
+	w.refused("/refunds", `{"merchant":"`+merchantNo+`","refund":"R1","to":"CARD"}`)
 }
