@@ -35,6 +35,16 @@ func startBroker(dir string, durable bool, log io.Writer) (*kfake.Cluster, error
 	return broker, nil
 }
 
+// forgetBrokers ends the questions that go to every broker ever spoken to, for as
+// long as the process runs: once one has ended, another server may listen at its
+// address, and what that says would be read as Kafka's, gigabytes of it. Who still
+// needs a broker asks again.
+func forgetBrokers() {
+	if t, ok := kafka.DefaultTransport.(*kafka.Transport); ok {
+		t.CloseIdleConnections()
+	}
+}
+
 // mostReplicas is how many brokers keep a topic where there are as many.
 const mostReplicas = 3
 

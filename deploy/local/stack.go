@@ -176,6 +176,7 @@ func (s *Stack) Close() error {
 	}
 	if s.broker != nil {
 		s.broker.Close() // writes what it holds
+		forgetBrokers()
 	}
 	if s.stopData != nil {
 		errs = append(errs, s.stopData())

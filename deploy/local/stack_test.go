@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -400,6 +401,36 @@ exec sleep 1000
 	t.Setenv("COCKROACH_BINARY", "")
 	if _, err := Start(t.Context(), Config{DataDir: dir}); err == nil || !strings.Contains(err.Error(), "COCKROACH_BINARY") {
 		t.Errorf("the directory of a CockroachDB was started as something else: %v", err)
+	}
+}
+
+// Whoever listens at the address of a broker that has ended is left alone: clients
+// asked there every few seconds, and read what they were told as Kafka's.
+func TestNobodyAsksABrokerThatHasEnded(t *testing.T) {
+	t.Parallel()
+	s, err := Start(t.Context(), Config{DataDir: dataDir(t), DatabaseURL: "postgres:///unused"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := s.Brokers[0]
+	if err := errors.Join(EnsureTopics(t.Context(), s.Brokers, map[string]Topic{"one": {Partitions: 1}}), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	door, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const long = 7 * time.Second // a client asks again within 6 seconds
+	if err := door.(*net.TCPListener).SetDeadline(time.Now().Add(long)); err != nil {
+		t.Fatal(err)
+	}
+	if asks, err := door.Accept(); err == nil {
+		t.Errorf("%s asks %s", asks.RemoteAddr(), at)
+	} else if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error(err)
+	}
+	if err := door.Close(); err != nil {
+		t.Error(err)
 	}
 }
 
