@@ -92,6 +92,9 @@ func (r *rig) refuse(a *adapter, made bool) *pay.Payment {
 func (r *rig) refused(a *adapter) { r.refuse(a, false) }
 
 func (r *rig) lateMoney(a *adapter) {
+	if a.way == channels.WayCode { // its notice may be faster than the refusal
+		r.use(a, patient, true)
+	}
 	r.silence()
 	p := r.refuse(a, true)
 	var err error
