@@ -119,6 +119,26 @@ func TestAnAbnormalRefundIsNotLost(t *testing.T) {
 	}
 }
 
+// The channel's answer got lost, and when it is asked the refund is abnormal already:
+// the app is told that, and not that its patient has the money.
+func TestTheAppIsToldOfARefundThatIsAbnormalAtFirstSight(t *testing.T) {
+	k := newDesk(t)
+	p := k.acked("k1", "B1", 10000)
+	k.outside.refunds = []channels.RefundAnswer{noWord, abnormal}
+	r, err := k.refund("r1", p.OrderNo, 10000)
+	if err == nil {
+		r, err = k.Refunds.Query(t.Context(), "H1", r.RefundNo)
+	}
+	if err != nil || r.Status != RefundSuccess || !r.Abnormal {
+		t.Fatal(r, err)
+	}
+	k.balances(held)
+	k.asks(r.RefundNo, toPayer)
+	if got := strings.Join(k.notices(), " "); !strings.HasSuffix(got, "REFUND_OWED REFUND_ABNORMAL REFUND_FINAL") {
+		t.Errorf("the app was told %s", got)
+	}
+}
+
 // TestTheChannelsWordEndsAnAbnormalRefund is the table of its ends.
 func TestTheChannelsWordEndsAnAbnormalRefund(t *testing.T) {
 	back := map[string]ledger.Money{"1122.WX.1900000109": 10000, "2206.WX.1900000109": 60, "6601.H1": 60, "2205.WX.1900000109": 10000}

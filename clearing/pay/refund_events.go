@@ -105,7 +105,7 @@ func refundNotice(before, r *Refund) NoticeKind {
 	switch {
 	case before.Status == r.Status && before.SuccessAt.IsZero() && !r.SuccessAt.IsZero():
 		return NoticeRefundFinal
-	case before.Status == r.Status && !before.Abnormal && r.Abnormal && !r.Application.away():
+	case r.Status == RefundSuccess && !before.Abnormal && r.Abnormal && !r.Application.away(): // also of one that was accepted unseen
 		return NoticeRefundAbnormal
 	case before.Status == r.Status:
 		return ""
