@@ -175,7 +175,9 @@ func (c *cycles) drain(all []*seen) {
 		}
 	}
 	e, err := c.end(left[0])
-	c.t.Errorf("%d payments or refunds stay open for ever, one is %v (%v), of which the app was told %+v, %+v", len(left), e, err, c.last(left[0].orderNo), c.last(left[0].refundNo))
+	paid, _ := c.noticed(left[0].orderNo)
+	back, _ := c.noticed(left[0].refundNo)
+	c.t.Errorf("%d payments or refunds stay open for ever, one is %v, %v (%v), of which the app was told %+v, %+v", len(left), e.paid, e.back, err, paid, back)
 }
 
 // compare holds every end by the API against the channels' books, and against what
