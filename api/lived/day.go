@@ -9,6 +9,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/channels/his"
 	errorv1 "github.com/clearward/clearward/proto/clearward/error/v1"
 	ledgerv1 "github.com/clearward/clearward/proto/clearward/ledger/v1"
 	payv1 "github.com/clearward/clearward/proto/clearward/pay/v1"
@@ -97,6 +98,12 @@ func (l *life) visit(ctx context.Context, v *visit) error {
 	if v.number == nil {
 		return l.payCash(ctx, v)
 	}
+	if v.pays() {
+		var err error
+		if v.missed, err = l.misses(ctx, his.PathAcknowledge, v, 0); err != nil {
+			return err
+		}
+	}
 	return l.attempt(ctx, v)
 }
 
@@ -166,7 +173,7 @@ func (l *life) succeeded(ctx context.Context, v *visit, p *payv1.Payment) error 
 			l.wrong("bill %s was paid, and paying it again is answered %v", v.bill(), err)
 		}
 	}
-	if err := l.tellHIS(ctx, v, p); err != nil {
+	if err := l.tellHIS(ctx, v); err != nil {
 		return err
 	}
 	if v.fault != nil && v.fault.paid != nil {
@@ -239,7 +246,7 @@ func (l *life) lookAgain(ctx context.Context) error {
 		}
 		switch status := answer.GetPayment().GetStatus(); status {
 		case "SUCCESS":
-			if v.fate == neverPaid || v.fate == unknownNot || v.fate == walkedOff {
+			if !v.pays() {
 				l.wrong("payment %s: nobody paid it, and it is %s", v.order, status)
 			}
 			return l.succeeded(ctx, v, answer.GetPayment())
@@ -248,7 +255,7 @@ func (l *life) lookAgain(ctx context.Context) error {
 				v.try, v.fate = v.try+1, paid
 				return l.attempt(ctx, v)
 			}
-			if v.fate != neverPaid && v.fate != unknownNot && v.fate != walkedOff && (v.fault == nil || !v.fault.ends) {
+			if v.pays() && (v.fault == nil || !v.fault.ends) {
 				l.wrong("payment %s (%s) ends as %s", v.order, v.fate, status)
 			}
 			return nil

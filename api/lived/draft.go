@@ -56,6 +56,7 @@ type visit struct {
 	try      int // how often the bill was tried before
 
 	paid    bool
+	missed  bool       // what HIS is told of it gets lost at first
 	order   string     // our number, once the server has said it
 	trade   string     // the channel's
 	refunds []paidBack // in the order of their asking
@@ -75,6 +76,11 @@ func (v *visit) patient() string {
 // nextVisit is what lies between the number of a visit and that of the same patient's next;
 // a day has no more visits.
 const nextVisit = 1_000_000
+
+// pays says whether the visit's bill is paid in the end.
+func (v *visit) pays() bool {
+	return v.fate != neverPaid && v.fate != unknownNot && v.fate != walkedOff
+}
 
 func (v *visit) bill() string { return fmt.Sprintf("B%s%07d", lifeDay.Compact(), v.n) }
 
@@ -132,7 +138,7 @@ func draft(seed uint64, n int) *visit {
 	}
 	v.way = v.number.ways[d.IntN(len(v.number.ways))]
 	v.fate = drawFate(d, v.way)
-	if d.IntN(1000) < 80 && v.fate != neverPaid && v.fate != unknownNot && v.fate != walkedOff {
+	if d.IntN(1000) < 80 && v.pays() {
 		v.backs = drawBacks(d, v.fen)
 	}
 	return v

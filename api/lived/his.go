@@ -61,13 +61,9 @@ func (l *life) cashAtHIS(ctx context.Context, v *visit) error {
 // tellHIS writes a payment back where the app calls HIS, and tells the platform what
 // HIS has booked. An answer that is lost is asked for again with the same key. Where the
 // platform calls HIS it does so when the clock jumps next.
-func (l *life) tellHIS(ctx context.Context, v *visit, p *payv1.Payment) error {
-	if p.GetAcknowledgedFen() == 0 {
-		if does, err := l.misses(ctx, his.PathAcknowledge, v, 0); err != nil {
-			return err
-		} else if does {
-			l.miss(v, "")
-		}
+func (l *life) tellHIS(ctx context.Context, v *visit) error {
+	if v.missed {
+		l.miss(v, "")
 	}
 	if v.hospital.calls != "APP" {
 		return nil
@@ -147,6 +143,10 @@ func (l *life) giveBack(ctx context.Context, b back) error {
 			return err
 		}
 	}
+	later, err := l.misses(ctx, his.PathWriteBack, v, b.nth) // before the platform may tell HIS of it
+	if err != nil {
+		return err
+	}
 	r, err := l.asksBack(ctx, ask)
 	if err != nil {
 		return err
@@ -154,9 +154,7 @@ func (l *life) giveBack(ctx context.Context, b back) error {
 	l.mu.Lock()
 	v.refunds = append(v.refunds, paidBack{r.GetRefundNo(), fen})
 	l.mu.Unlock()
-	if misses, err := l.misses(ctx, his.PathWriteBack, v, b.nth); err != nil {
-		return err
-	} else if missed || misses {
+	if missed || later {
 		l.miss(v, r.GetRefundNo())
 	}
 	if v.fault != nil && v.fault.refunded != nil {

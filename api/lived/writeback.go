@@ -47,8 +47,9 @@ type missed struct {
 }
 
 // misses plants what becomes of the first call of a kind to HIS about a visit, or about
-// its nth refund, where the day has something in store for it, and says whether. A visit
-// with a fault of its own is left alone.
+// its nth refund, where the day has something in store for it, and says whether. It does
+// so before there is anything to tell: the platform calls when it pleases. A visit with a
+// fault of its own is left alone.
 func (l *life) misses(ctx context.Context, path string, v *visit, nth int) (bool, error) {
 	if v.fault != nil || !l.clock.Now().Before(at(lifeDay, untilThen, 0, 0)) {
 		return false, nil
@@ -61,7 +62,7 @@ func (l *life) misses(ctx context.Context, path string, v *visit, nth int) (bool
 			continue
 		}
 		f := maps.Clone(one.fault)
-		f["api"], f["hospital"], f["order_no"] = strings.TrimPrefix(path, "/"), v.hospital.code, v.order
+		f["api"], f["hospital"], f["bill_no"] = strings.TrimPrefix(path, "/"), v.hospital.code, v.bill()
 		l.mu.Lock()
 		l.mishaps[one.name]++
 		l.mu.Unlock()
@@ -94,7 +95,7 @@ func untilHeard(call func() channels.HISAnswer) channels.HISAnswer {
 func (l *life) heardByHIS(ctx context.Context) error {
 	var waiting []struct {
 		Do    string
-		Order string    `json:"order_no"`
+		Bill  string    `json:"bill_no"`
 		Until time.Time `json:"until"`
 	}
 	if err := l.ask(ctx, "/his/faults", nil, &waiting); err != nil {
@@ -102,7 +103,7 @@ func (l *life) heardByHIS(ctx context.Context) error {
 	}
 	for _, f := range waiting {
 		if f.Until.IsZero() {
-			l.wrong("HIS was never called about %s: %s waits still", f.Order, f.Do)
+			l.wrong("HIS was never called about bill %s: %s waits still", f.Bill, f.Do)
 		}
 	}
 	told := map[string]bool{}
