@@ -59,7 +59,7 @@ func TestAnAbnormalRefundOfV2IsHandledOnTheMerchantPlatform(t *testing.T) {
 	tells(t, err, connect.CodeFailedPrecondition, "MERCHANT_PLATFORM", "takes no application for an abnormal refund", "该商户号不能由系统申请异常退款，请财务在渠道商户平台办理，系统会查询到结果。", false)
 	_, err = maker.DecideAbnormalRefund(ctx, &payv1.DecideAbnormalRefundRequest{Hospital: "H1", RefundNo: no, Approve: true})
 	denied(t, err, connect.CodePermissionDenied, "NOT_ALLOWED", "refund.decide")
-	l.admin("/refunds", `{"merchant":"1900000101","refund":"`+no+`","to":"CARD"}`)
+	l.admin("/abnormal", `{"merchant":"1900000101","refund":"`+no+`","to":"CARD"}`)
 	l.after(24 * time.Hour) // D+1
 	r, err := maker.GetRefund(ctx, &payv1.GetRefundRequest{Hospital: "H1", RefundNo: no})
 	if err != nil || r.GetRefund().GetSuccessAt() == nil || r.GetRefund().GetAbnormal() {

@@ -54,7 +54,7 @@ func (r *rig) asked(back *pay.Refund) *pay.Refund {
 // toCard is the operator who has the channel pay another card of the payer.
 func (r *rig) toCard(a *adapter, refundNo string) {
 	r.t.Helper()
-	answer, err := http.Post(r.at.Admin+"/refunds", "application/json", bytes.NewReader(fmt.Appendf(nil, `{"merchant":%q,"refund":%q,"to":"CARD"}`, a.merchant(), refundNo)))
+	answer, err := http.Post(r.at.Admin+"/abnormal", "application/json", bytes.NewReader(fmt.Appendf(nil, `{"merchant":%q,"refund":%q,"to":"CARD"}`, a.merchant(), refundNo)))
 	if err != nil || answer.Body.Close() != nil || answer.StatusCode != http.StatusOK {
 		r.t.Fatal(answer, err)
 	}

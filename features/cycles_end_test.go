@@ -135,7 +135,7 @@ func (c *cycles) handle() {
 func (c *cycles) handleOne(r *payv1.Refund) error {
 	no := r.GetRefundNo()
 	if r.GetMerchantNo() != wechatNo || no[len(no)-1]%2 == 0 {
-		return c.outside("/refunds", map[string]string{"merchant": r.GetMerchantNo(), "refund": no, "to": "CARD"})
+		return c.outside("/abnormal", map[string]string{"merchant": r.GetMerchantNo(), "refund": no, "to": "CARD"})
 	}
 	_, err := again(c.t.Context(), c.treasurer.ApplyAbnormalRefund, &payv1.ApplyAbnormalRefundRequest{IdempotencyKey: fmt.Sprint(no, c.clock.Load()), Hospital: r.GetHospital(), RefundNo: no})
 	if err == nil {

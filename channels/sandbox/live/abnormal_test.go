@@ -75,7 +75,7 @@ func TestApplyingForAnAbnormalRefund(t *testing.T) {
 	}
 	card := give("3", "REFUND_ABNORMAL")
 	w.at.Add(1)
-	w.admin("POST", "/refunds", `{"merchant":"`+merchantNo+`","refund":"R3","to":"CARD"}`, nil)
+	w.admin("POST", "/abnormal", `{"merchant":"`+merchantNo+`","refund":"R3","to":"CARD"}`, nil)
 	w.at.Add(1)
 	if a := v.QueryRefund(ctx, card); a.Outcome != channels.OutcomeSucceeded || a.PaidTo != channels.PaidToPayer {
 		t.Errorf("%+v", a)
@@ -111,7 +111,7 @@ func TestABillKeepsWhatWasAbnormalWhenItWasMade(t *testing.T) {
 		return string(text)
 	}
 	before := bill()
-	w.admin("POST", "/refunds", `{"merchant":"`+merchantNo+`","refund":"R1","to":"MERCHANT"}`, nil)
+	w.admin("POST", "/abnormal", `{"merchant":"`+merchantNo+`","refund":"R1","to":"MERCHANT"}`, nil)
 	w.at.Add(1)
 	said := w.call("/pay/refundquery", "out_refund_no", "R1")
 	if said["refund_status_0"] != "SUCCESS" || said["refund_recv_accout_0"] != "商户结算银行账户" {
@@ -120,5 +120,5 @@ func TestABillKeepsWhatWasAbnormalWhenItWasMade(t *testing.T) {
 	if after := bill(); after != before || !strings.Contains(after, ",`ORIGINAL,`CHANGE,") {
 		t.Errorf("the bill was %s and is %s", before, after)
 	}
-	w.refused("/refunds", `{"merchant":"`+merchantNo+`","refund":"R1","to":"CARD"}`)
+	w.refused("/abnormal", `{"merchant":"`+merchantNo+`","refund":"R1","to":"CARD"}`)
 }

@@ -20,7 +20,7 @@ import (
 //	POST /refund                  {"merchant","order","refund","fen"}: the merchant gives back in the channel's own portal
 //	GET  /orders?merchant=&day=   orders paid that day, with their refunds
 //	GET  /books?merchant=&day=    sums of the day in fen, and what arrives at the bank
-//	POST /refunds                 {"merchant","refund","to"}: an abnormal refund is handled on the merchant platform of
+//	POST /abnormal                {"merchant","refund","to"}: an abnormal refund is handled on the merchant platform of
 //	                              WeChat Pay: to the payer's other CARD, or to the MERCHANT's bank account
 //	POST /notices                 every waiting notice goes out now
 //	GET  /keys                    serial numbers and public key IDs of the merchant numbers of WeChat Pay
@@ -59,7 +59,7 @@ func (s *Server) admin() http.Handler {
 		}
 		show(w, who, err)
 	})
-	mux.HandleFunc("POST /refunds", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("POST /abnormal", func(w http.ResponseWriter, r *http.Request) {
 		var what struct{ Merchant, Refund, To string }
 		err := read(r, &what)
 		if err == nil {

@@ -16,7 +16,7 @@ The admin address takes JSON and plays everybody else:
     POST /refund   {"merchant","order","refund","fen"}: given back in the channel's own portal
     POST /faults   {"do","api","merchant","order","other","commit","seconds","fen","code","times"}: what goes wrong next
     GET  /faults   those that wait
-    POST /refunds  {"merchant","refund","to"}: on WeChat Pay's merchant platform an
+    POST /abnormal {"merchant","refund","to"}: on WeChat Pay's merchant platform an
                    abnormal refund is paid to CARD (the payer's other) or MERCHANT
     POST /notices  every waiting notice goes out now
     GET  /keys     of WeChat Pay v3: serial_no and public_key_id of each merchant number
