@@ -563,7 +563,6 @@ func (c *sandboxCommand) Help() string { return live.Help }
 
 // Run implements the command.
 func (c *sandboxCommand) Run(p *program) error {
-	answering()
 	config, err := live.ReadConfig(c.Config)
 	if err != nil {
 		return err
