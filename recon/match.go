@@ -233,8 +233,8 @@ func (o *order) joinHIS() {
 
 // refundNumbers are the refunds that the rows of HIS are about: the number that a row
 // carries, else that of a lived refund which the channel closed, or called abnormal,
-// before HIS could be told of it, where it alone has the amount and no row. Such a refund stays open, and
-// must keep its own row on the days after.
+// before HIS could be told of it, where it alone has the amount and no row. Such a
+// refund stays open, and must keep its own row on the days after.
 func (o *order) refundNumbers() []string {
 	numbers, told := make([]string, len(o.his)), map[string]bool{}
 	for i, l := range o.his {

@@ -180,8 +180,8 @@ func (l *BankLine) ofPayout() payout.BankLine {
 	return out
 }
 
-// withoutPayouts leaves out the lines that payouts and abnormal refunds explain, and lists those that
-// gave one back: it stays frozen until a person has changed the payee's account.
+// withoutPayouts leaves out the lines that payouts and abnormal refunds explain, and
+// lists those that gave a payout back: it stays frozen until a person has changed the payee's account.
 func (h *hospitalRun) withoutPayouts(lines []BankLine) (free []BankLine, returned []*BankItem) {
 	for i := range lines {
 		l, taken := h.bank.payouts.taken[lineKey{lines[i].Account, lines[i].Ref}]

@@ -6,6 +6,7 @@ import (
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -116,16 +117,24 @@ func (l *life) channels(ctx context.Context) (books, error) {
 
 // ask reads something of the sandbox's books.
 func (l *life) ask(ctx context.Context, path string, of url.Values, answer any) error {
+	return l.read(ctx, path, of, func(said io.Reader) error { return json.NewDecoder(said).Decode(answer) })
+}
+
+// read hands on what the sandbox says of its books; a refusal is an error.
+func (l *life) read(ctx context.Context, path string, of url.Values, take func(said io.Reader) error) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, l.where.Admin+path+"?"+of.Encode(), nil)
 	if err != nil {
 		return err
 	}
-	said, err := http.DefaultClient.Do(r)
+	said, err := adminClient.Do(r)
 	if err != nil {
 		return err
 	}
 	defer said.Body.Close()
-	return json.NewDecoder(said.Body).Decode(answer)
+	if said.StatusCode != http.StatusOK {
+		return fmt.Errorf("%w: the sandbox answers %s with %s", ErrDemo, path, said.Status)
+	}
+	return take(said.Body)
 }
 
 // agree compares what the client, the platform and the channels say of every

@@ -5,9 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -131,29 +131,22 @@ func (l *life) heardByHIS(ctx context.Context) error {
 
 // detailsOf adds order and refund numbers of the day's rows in a hospital's HIS.
 func (l *life) detailsOf(ctx context.Context, hospital string, told map[string]bool) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, l.where.Admin+"/his/details?"+url.Values{"hospital": {hospital}, "day": {lifeDay.String()}}.Encode(), nil)
-	if err != nil {
-		return err
-	}
-	said, err := http.DefaultClient.Do(r)
-	if err != nil {
-		return err
-	}
-	defer said.Body.Close()
-	rows := bufio.NewScanner(said.Body)
-	for rows.Scan() {
-		var row struct {
-			Order  string `json:"order_no"`
-			Refund string `json:"refund_no"`
-		}
-		if text := rows.Bytes(); len(text) > 0 && text[0] == '{' {
-			if err := json.Unmarshal(text, &row); err != nil {
-				return fmt.Errorf("details of %s: %w", hospital, err)
+	return l.read(ctx, "/his/details", url.Values{"hospital": {hospital}, "day": {lifeDay.String()}}, func(said io.Reader) error {
+		rows := bufio.NewScanner(said)
+		for rows.Scan() {
+			var row struct {
+				Order  string `json:"order_no"`
+				Refund string `json:"refund_no"`
 			}
-			told[row.Order+" "+row.Refund] = true
+			if text := rows.Bytes(); len(text) > 0 && text[0] == '{' {
+				if err := json.Unmarshal(text, &row); err != nil {
+					return fmt.Errorf("details of %s: %w", hospital, err)
+				}
+				told[row.Order+" "+row.Refund] = true
+			}
 		}
-	}
-	return rows.Err()
+		return rows.Err()
+	})
 }
 
 // reportMissed prints what went wrong when HIS was told, and what became of it.

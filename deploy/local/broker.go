@@ -59,9 +59,9 @@ type Topic struct {
 // lasting are the settings of a topic of which nothing is deleted.
 var lasting = []kafka.ConfigEntry{{ConfigName: "retention.ms", ConfigValue: "-1"}, {ConfigName: "retention.bytes", ConfigValue: "-1"}}
 
-// EnsureTopics makes the missing ones of the topics, by their names, and returns when every one of them has its leaders. A topic that
-// exists stays as it is. A topic made by the way, by a first message, would not
-// survive a kill of the embedded broker.
+// EnsureTopics makes the missing ones of the topics, by their names, and returns when
+// every one of them has its leaders. A topic that exists stays as it is. A topic made
+// by the way, by a first message, would not survive a kill of the embedded broker.
 func EnsureTopics(ctx context.Context, brokers []string, topics map[string]Topic) error {
 	client := &kafka.Client{Addr: kafka.TCP(brokers...), Timeout: 10 * time.Second}
 	meta, err := client.Metadata(ctx, &kafka.MetadataRequest{})
