@@ -2,6 +2,7 @@ package channels
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +10,6 @@ import (
 	"net/http"
 	"strings"
 	"time"
-
-	"github.com/sony/gobreaker/v2"
 )
 
 // maxAnswer bounds the answer to a call; bills are read as a stream instead.
@@ -29,19 +28,13 @@ type Exchange struct {
 }
 
 // Wire carries the calls of one merchant number, or one bank or HIS. Its circuit
-// opens after Trip calls in a row that nobody answered, and lets one call through
-// again after Rest.
+// opens while the other side is down, and not for the few orders that it never
+// answers for.
 type Wire struct {
 	client  *http.Client
 	now     func() time.Time
-	breaker *gobreaker.CircuitBreaker[[]byte]
+	circuit *circuit
 }
-
-// The circuit of a wire.
-const (
-	tripAfter = 10
-	restFor   = 10 * time.Second
-)
 
 // NewWire returns a wire; name is whose it is, in errors. client may be nil.
 func NewWire(name string, client *http.Client, now func() time.Time) *Wire {
@@ -50,15 +43,15 @@ func NewWire(name string, client *http.Client, now func() time.Time) *Wire {
 			Proxy: http.ProxyFromEnvironment, MaxIdleConnsPerHost: 256, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true,
 		}}
 	}
-	return &Wire{client: client, now: now, breaker: gobreaker.NewCircuitBreaker[[]byte](gobreaker.Settings{
-		Name: name, MaxRequests: 1, Timeout: restFor,
-		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= tripAfter },
-	})}
+	return &Wire{client: client, now: now, circuit: newCircuit(name, now)}
 }
 
 // Call is a request on its way.
 type Call struct {
-	Name    string // "pay/micropay"
+	Name string // "pay/micropay"
+	// About is the number of the order, bill or batch, the same in every call about it;
+	// "" for a call about none, as for a file, which is about what its name says.
+	About   string
 	Request *http.Request
 	Timeout time.Duration
 	Mask    func(text string) string // applied to what is recorded
@@ -85,7 +78,7 @@ func (w *Wire) Do(ctx context.Context, c Call) (*http.Response, []byte, *Exchang
 		return nil, nil, x, err
 	}
 	var answer *http.Response
-	body, err := w.breaker.Execute(func() (body []byte, err error) {
+	body, err := w.circuit.through(cmp.Or(c.About, c.Name), func() (body []byte, err error) {
 		if answer, err = w.client.Do(c.Request.WithContext(ctx)); err != nil {
 			return nil, err
 		}
@@ -112,7 +105,7 @@ func (w *Wire) Open(ctx context.Context, c Call) (*http.Response, *Exchange, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	var answer *http.Response
-	_, err = w.breaker.Execute(func() (none []byte, err error) {
+	_, err = w.circuit.through(cmp.Or(c.About, c.Name), func() (none []byte, err error) {
 		answer, err = w.client.Do(c.Request.WithContext(ctx))
 		return nil, err
 	})
@@ -177,9 +170,9 @@ func (w *Wire) end(c Call, x *Exchange, answer *http.Response, err error) error 
 		x.Status = answer.StatusCode
 	}
 	switch {
-	case errors.Is(err, gobreaker.ErrOpenState), errors.Is(err, gobreaker.ErrTooManyRequests):
-		x.Fault = "not sent: the last calls had no answer"
-		return fmt.Errorf("%w: %d calls in a row had no answer, tried again within %s", ErrNotSent, tripAfter, restFor)
+	case errors.Is(err, ErrNotSent):
+		x.Fault = err.Error()
+		return err
 	case err != nil:
 		x.Fault = c.Mask(err.Error())
 		return fmt.Errorf("%w: %w", ErrNoAnswer, err)

@@ -23,7 +23,7 @@ func heardLate(f *fault) {
 	}
 	f.opened = func(ctx context.Context, l *life, v *visit) error {
 		// A gateway answers for HIS: calls that nobody answers would open the circuit where
-		// there are many in a row, and keep the others from HIS too.
+		// they are about many bills, and keep the others from HIS too.
 		return l.admin(ctx, "/his/faults", map[string]any{"do": "HTTP_500", "hospital": v.hospital.code, "bill_no": v.bill(), "until": hears.Format(time.RFC3339)}, nil)
 	}
 	f.paid = func(_ context.Context, _ *life, v *visit) error {

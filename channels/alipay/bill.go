@@ -31,7 +31,7 @@ func (g *Client) FetchBill(ctx context.Context, kind channels.BillKind, day ledg
 		return nil, fmt.Errorf("%w: Alipay has no bill %s", channels.ErrBillRefused, kind)
 	}
 	asked := g.config.Now()
-	w := g.call(ctx, methodBill, billContent{name, day.String()}, billTimeout)
+	w := g.call(ctx, methodBill, "", billContent{name, day.String()}, billTimeout)
 	none := w.signed && (strings.EqualFold(w.SubCode, "isp.bill_not_exist") || w.SubCode == "BILL_NOT_EXIST" || w.BillCode == "EMPTY_DATA_WITH_BILL_FILE" && w.BillURL == "")
 	switch {
 	case w.fault.Kind != channels.ReasonNone:
@@ -94,7 +94,7 @@ func (d *download) Close() error {
 
 // Balance is the merchant's balance at Alipay: in all, and what may leave it.
 func (g *Client) Balance(ctx context.Context) (total, available ledger.Money, err error) {
-	w := g.call(ctx, methodBalance, struct{}{}, queryTimeout)
+	w := g.call(ctx, methodBalance, "", struct{}{}, queryTimeout)
 	if w.fault.Kind != channels.ReasonNone {
 		return 0, 0, fmt.Errorf("the balance: %s", w.fault.Text)
 	}

@@ -183,9 +183,9 @@ func (r *reply) reason(kind channels.ReasonKind) channels.Reason {
 	return channels.Reason{Kind: kind, Code: code, Text: text}
 }
 
-// call sends a method and reads its answer. Everything that may have arrived and
+// call sends a method about an order and reads its answer. Everything that may have arrived and
 // gave nothing to go by is a fault, and so Unknown.
-func (g *Client) call(ctx context.Context, method string, content any, timeout time.Duration) *reply {
+func (g *Client) call(ctx context.Context, method, about string, content any, timeout time.Duration) *reply {
 	params, sent, err := g.params(method, content)
 	if err != nil {
 		return &reply{fault: channels.Reason{Kind: channels.ReasonSetup, Text: err.Error()}}
@@ -195,7 +195,7 @@ func (g *Client) call(ctx context.Context, method string, content any, timeout t
 		return &reply{fault: channels.Reason{Kind: channels.ReasonSetup, Text: err.Error()}}
 	}
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded;charset=utf-8")
-	answer, body, x, err := g.wire.Do(ctx, channels.Call{Name: method, Request: request, Timeout: timeout, Mask: mask, Sent: sent})
+	answer, body, x, err := g.wire.Do(ctx, channels.Call{Name: method, About: about, Request: request, Timeout: timeout, Mask: mask, Sent: sent})
 	r := &reply{exchange: x}
 	switch {
 	case errors.Is(err, channels.ErrNotSent):

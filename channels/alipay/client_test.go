@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -252,6 +253,28 @@ func TestWhateverGoesWrongOnTheWayIsUnknown(t *testing.T) {
 	defer cancel()
 	if a := slow.client(nil).Pay(ctx, codePay()); a.Outcome != channels.OutcomeUnknown || a.Reason.Kind != channels.ReasonNetwork || a.Exchange.Fault == "" {
 		t.Errorf("time-out: %+v", a)
+	}
+}
+
+func TestOneOrderWithoutAnAnswerIsNoOutageOfAlipayAndManyAre(t *testing.T) {
+	client := newGate(t, func(http.ResponseWriter, url.Values) { panic(http.ErrAbortHandler) }).client(nil)
+	calls := []string{"pay", "query", "cancel", "close", "refund", "refund_query"}
+	for range 10 {
+		for _, call := range calls {
+			if outcome, kind := outcomeOf(client, call); outcome != channels.OutcomeUnknown || kind != channels.ReasonNetwork {
+				t.Errorf("one order, %s: %s %s", call, outcome, kind)
+			}
+		}
+	}
+	for i := range 9 {
+		if a := client.Query(t.Context(), "Q"+strconv.Itoa(i)); a.Reason.Kind != channels.ReasonNetwork {
+			t.Errorf("order %d: %+v", i, a)
+		}
+	}
+	for _, call := range calls {
+		if _, kind := outcomeOf(client, call); kind != channels.ReasonBreaker {
+			t.Errorf("ten orders, %s: %s", call, kind)
+		}
 	}
 }
 

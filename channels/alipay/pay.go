@@ -91,9 +91,9 @@ func (g *Client) Pay(ctx context.Context, r channels.PayRequest) channels.PayAns
 		if c.ExpireAt == "" {
 			c.Express = codeExpress
 		}
-		return g.paid(g.call(ctx, methodPay, c, payTimeout), r)
+		return g.paid(g.call(ctx, methodPay, r.OrderNo, c, payTimeout), r)
 	case channels.WayQR:
-		return g.prepaid(g.call(ctx, methodPrecreate, c, prepayTimeout), r)
+		return g.prepaid(g.call(ctx, methodPrecreate, r.OrderNo, c, prepayTimeout), r)
 	case channels.WayJSAPI:
 		if c.OpenID = r.Payer; buyerID.MatchString(r.Payer) {
 			c.Buyer, c.OpenID = r.Payer, ""
@@ -103,7 +103,7 @@ func (g *Client) Pay(ctx context.Context, r channels.PayRequest) channels.PayAns
 			return a
 		}
 		c.Product, c.OpApp = "JSAPI_PAY", g.config.AppID
-		return g.prepaid(g.call(ctx, methodCreate, c, prepayTimeout), r)
+		return g.prepaid(g.call(ctx, methodCreate, r.OrderNo, c, prepayTimeout), r)
 	case channels.WayPage, channels.WayH5, channels.WayApp:
 		return g.signed(c, r)
 	}
@@ -203,7 +203,7 @@ func differs(a channels.PayAnswer, text string) channels.PayAnswer {
 
 // Query asks how a payment stands.
 func (g *Client) Query(ctx context.Context, orderNo string) channels.PayAnswer {
-	w := g.call(ctx, methodQuery, orderContent{orderNo}, queryTimeout)
+	w := g.call(ctx, methodQuery, orderNo, orderContent{orderNo}, queryTimeout)
 	a := start(w, orderNo, askCodes)
 	if a.Outcome != channels.OutcomeSucceeded {
 		return a
@@ -249,7 +249,7 @@ var uncancelled = []string{"ACQ.TRADE_CANCEL_TIME_OUT", "ACQ.CANCEL_NOT_ALLOWED"
 // Reversed and Refunded; unpaid it is closed: Reversed alone. One that can no longer
 // be cancelled is asked for, and its state is the answer.
 func (g *Client) Reverse(ctx context.Context, orderNo string) channels.PayAnswer {
-	w := g.call(ctx, methodCancel, orderContent{orderNo}, cancelTimeout)
+	w := g.call(ctx, methodCancel, orderNo, orderContent{orderNo}, cancelTimeout)
 	if w.signed && slices.Contains(uncancelled, w.SubCode) {
 		return g.Query(ctx, orderNo)
 	}
@@ -275,7 +275,7 @@ func (g *Client) Reverse(ctx context.Context, orderNo string) channels.PayAnswer
 // Close ends an order that nobody has paid. Where the channel does not know it
 // yet, a payer may still bring it there until its time is over.
 func (g *Client) Close(ctx context.Context, orderNo string) channels.PayAnswer {
-	a := start(g.call(ctx, methodClose, orderContent{orderNo}, queryTimeout), orderNo, askCodes)
+	a := start(g.call(ctx, methodClose, orderNo, orderContent{orderNo}, queryTimeout), orderNo, askCodes)
 	if a.Outcome == channels.OutcomeSucceeded {
 		a.Outcome, a.Closed, a.Reason = channels.OutcomeFailed, true, channels.Reason{Kind: channels.ReasonClosed}
 	}

@@ -22,7 +22,7 @@ func (g *Client) Refund(ctx context.Context, r channels.RefundRequest) channels.
 		return channels.RefundAnswer{Outcome: channels.OutcomeFailed, OrderNo: r.OrderNo, RefundNo: r.RefundNo, Reason: channels.Reason{
 			Kind: channels.ReasonRequest, Text: "out_trade_no and out_request_no are 1 to 64 letters, digits and _, refund_amount 0.01 yuan to the amount paid"}}
 	}
-	w := g.call(ctx, methodRefund, refundContent{r.OrderNo, r.TradeNo, r.Amount.String(), r.RefundNo, string(r.Cause), []string{"refund_detail_item_list"}}, refundTimeout)
+	w := g.call(ctx, methodRefund, r.OrderNo, refundContent{r.OrderNo, r.TradeNo, r.Amount.String(), r.RefundNo, string(r.Cause), []string{"refund_detail_item_list"}}, refundTimeout)
 	a := startRefund(w, r, refundCodes)
 	if a.Outcome != channels.OutcomeSucceeded {
 		return a
@@ -43,7 +43,7 @@ func (g *Client) Refund(ctx context.Context, r channels.RefundRequest) channels.
 // QueryRefund asks how a refund stands. An unknown number is answered with 10000
 // and nothing more: Absent.
 func (g *Client) QueryRefund(ctx context.Context, r channels.RefundRequest) channels.RefundAnswer {
-	w := g.call(ctx, methodRefundQuery, refundContent{OrderNo: r.OrderNo, TradeNo: r.TradeNo, RefundNo: r.RefundNo, Options: []string{"gmt_refund_pay", "refund_detail_item_list"}}, queryTimeout)
+	w := g.call(ctx, methodRefundQuery, r.OrderNo, refundContent{OrderNo: r.OrderNo, TradeNo: r.TradeNo, RefundNo: r.RefundNo, Options: []string{"gmt_refund_pay", "refund_detail_item_list"}}, queryTimeout)
 	a := startRefund(w, r, askCodes)
 	if a.Outcome != channels.OutcomeSucceeded {
 		return a

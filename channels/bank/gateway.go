@@ -115,12 +115,13 @@ func (g *Gateway) verify(call *channels.Call, answer *http.Response, sum []byte)
 	return Verify(g.keys[h.Get(HeaderKeyID)], AnswerText(answer.StatusCode, h.Get(HeaderTimestamp), call.Request.Header.Get(HeaderNonce), sum), h.Get(HeaderSignature))
 }
 
-// ask sends a call and returns the body of an answer that the bank has signed.
-func (g *Gateway) ask(ctx context.Context, name, method, path string, body []byte) (int, []byte, *channels.Exchange, error) {
+// ask sends a call about a batch or transfer and returns the body of an answer that the bank has signed.
+func (g *Gateway) ask(ctx context.Context, name, about, method, path string, body []byte) (int, []byte, *channels.Exchange, error) {
 	call, err := g.call(name, method, path, body, callTimeout)
 	if err != nil {
 		return 0, nil, nil, err
 	}
+	call.About = about
 	answer, text, x, err := g.wire.Do(ctx, call)
 	if err != nil {
 		return 0, nil, x, err
@@ -164,7 +165,7 @@ func (g *Gateway) Transfer(ctx context.Context, batch string, list []channels.Tr
 		}
 		return answers
 	}
-	_, text, x, err := g.ask(ctx, "transfers", http.MethodPost, PathTransfers, body)
+	_, text, x, err := g.ask(ctx, "transfers", batch, http.MethodPost, PathTransfers, body)
 	var report Report
 	if err == nil {
 		report, err = ReadReport(text)
@@ -217,7 +218,7 @@ func (g *Gateway) QueryTransfer(ctx context.Context, ref string) channels.Transf
 	if !refForm.MatchString(ref) {
 		return unknown(ref, nil, fmt.Errorf("%w: the reference has 1 to 30 letters and digits", ErrMessage))
 	}
-	_, text, x, err := g.ask(ctx, "transfers/query", http.MethodGet, PathTransfers+"/"+ref, nil)
+	_, text, x, err := g.ask(ctx, "transfers/query", ref, http.MethodGet, PathTransfers+"/"+ref, nil)
 	var report Report
 	if err == nil {
 		report, err = ReadReport(text)
@@ -244,7 +245,7 @@ func (g *Gateway) Balance(ctx context.Context, account string) (booked, availabl
 	if err != nil {
 		return 0, 0, err
 	}
-	_, text, _, err := g.ask(ctx, "reports/balance", http.MethodPost, PathReports, body)
+	_, text, _, err := g.ask(ctx, "reports/balance", "", http.MethodPost, PathReports, body)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -290,7 +291,7 @@ func (g *Gateway) FetchReceipt(ctx context.Context, ref string) (channels.Receip
 	if !refForm.MatchString(ref) {
 		return channels.Receipt{}, fmt.Errorf("%w: the reference has 1 to 30 letters and digits", ErrMessage)
 	}
-	status, text, _, err := g.ask(ctx, "receipts", http.MethodGet, PathReceipts+"/"+ref, nil)
+	status, text, _, err := g.ask(ctx, "receipts", ref, http.MethodGet, PathReceipts+"/"+ref, nil)
 	switch {
 	case err != nil:
 		return channels.Receipt{}, err

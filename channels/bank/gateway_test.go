@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -240,6 +241,26 @@ func TestATimeOutIsUnknown(t *testing.T) {
 	}, nil)
 	if a := g.Transfer(ctx, "B1", twoTransfers(t))[1]; a.State != channels.TransferUnknown || a.Reason.Kind != channels.ReasonNetwork {
 		t.Errorf("%s %s", a.State, a.Reason.Kind)
+	}
+}
+
+func TestOneBatchWithoutAnAnswerIsNoOutageOfABankAndManyAre(t *testing.T) {
+	g := bankOf(t, func(*http.Request, []byte) (int, string) { panic(http.ErrAbortHandler) }, nil)
+	for range 12 {
+		if a := g.Transfer(t.Context(), "B1", twoTransfers(t)); a[0].State != channels.TransferUnknown || a[0].NotSent {
+			t.Fatalf("%+v", a[0])
+		}
+		if a := g.QueryTransfer(t.Context(), "R1"); a.Reason.Kind != channels.ReasonNetwork {
+			t.Fatalf("%+v", a)
+		}
+	}
+	for i := range 8 {
+		g.QueryTransfer(t.Context(), "Q"+strconv.Itoa(i))
+	}
+	for _, a := range g.Transfer(t.Context(), "B2", twoTransfers(t)) {
+		if a.State != channels.TransferAbsent || !a.NotSent || a.Reason.Kind != channels.ReasonBreaker {
+			t.Errorf("%+v", a)
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package his
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -137,7 +138,7 @@ func (c *Client) ask(ctx context.Context, path string, r channels.HISRequest, wr
 		w.unknown(channels.ReasonRequest, err.Error())
 		return w
 	}
-	answer, text, exchange, err := c.wire.Do(ctx, channels.Call{Name: "his" + path, Request: sent, Timeout: callTimeout, Mask: mask, Sent: string(body), Personal: true})
+	answer, text, exchange, err := c.wire.Do(ctx, channels.Call{Name: "his" + path, About: cmp.Or(r.BillNo, r.OrderNo), Request: sent, Timeout: callTimeout, Mask: mask, Sent: string(body), Personal: true})
 	w.Exchange = exchange
 	switch {
 	case errors.Is(err, channels.ErrNotSent):

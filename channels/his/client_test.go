@@ -156,6 +156,40 @@ func TestACallThatBreaksTheContractIsNotMade(t *testing.T) {
 	}
 }
 
+// A bill that HIS cannot take does not open its circuit, bills of many do.
+func TestOneBillWithoutAnAnswerIsNoOutageOfHISAndManyAre(t *testing.T) {
+	var asked Request
+	c := hears(t, JSON, &said{cut: true}, &asked)
+	is := func(r channels.HISRequest, want channels.ReasonKind) {
+		t.Helper()
+		for _, call := range []func(channels.HISRequest) channels.HISAnswer{
+			func(r channels.HISRequest) channels.HISAnswer { return c.Acknowledge(t.Context(), r) },
+			func(r channels.HISRequest) channels.HISAnswer { return c.Refundable(t.Context(), r) },
+			func(r channels.HISRequest) channels.HISAnswer { return c.Cancel(t.Context(), r) },
+			func(r channels.HISRequest) channels.HISAnswer { return c.WriteBackRefund(t.Context(), r) },
+			func(r channels.HISRequest) channels.HISAnswer { return c.Order(t.Context(), r) },
+		} {
+			if a := call(r); a.Outcome != channels.OutcomeUnknown || a.Reason.Kind != want {
+				t.Errorf("%s, %s: %+v, not %s", r.BillNo, r.OrderNo, a, want)
+			}
+		}
+	}
+	r := aRequest()
+	for i := range 12 { // each time by another order
+		r.OrderNo = "HP" + strconv.Itoa(i)
+		is(r, channels.ReasonNetwork)
+	}
+	for i := range 8 {
+		r.BillNo = "B2" + strconv.Itoa(i)
+		is(r, channels.ReasonNetwork)
+	}
+	r.BillNo = ""
+	if a := c.Order(t.Context(), r); a.Reason.Kind != channels.ReasonNetwork {
+		t.Errorf("the tenth, by its order: %+v", a)
+	}
+	is(aRequest(), channels.ReasonBreaker)
+}
+
 func TestTheDetailsOfADayAreReadAndBelievedAtTheirEnd(t *testing.T) {
 	const file = `{"hospital":"H1","his_bill_no":"B1","kind":"PAY","channel":"WECHAT","order_no":"HP1","refund_no":"","amount_fen":4500,"occurred_at":"2026-09-15 12:00:00","close_no":""}
 #1,4500,0

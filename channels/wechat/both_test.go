@@ -3,6 +3,7 @@ package wechat
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -43,6 +44,36 @@ func TestCodesGoByV2AndEverythingElseByV3(t *testing.T) {
 	cfg.Key = ""
 	if _, err := NewBoth(cfg); !errors.Is(err, ErrConfig) {
 		t.Errorf("without a key of V2: %v", err)
+	}
+}
+
+// The two interfaces have circuits of their own.
+func TestOneOrderWithoutAnAnswerIsNoOutageOfWeChatAndManyAre(t *testing.T) {
+	s := serve(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	p := newPlatform(t)
+	p.answering = s
+	for name, g := range map[string]channels.Gateway{"V2": s.v2(t, nil), "V3": p.v3(nil)} {
+		is := func(order string, want channels.ReasonKind) {
+			t.Helper()
+			pay, back := codePay(), refund()
+			if pay.OrderNo, back.OrderNo, back.TradeNo = order, order, "42"+order; name == "V3" {
+				pay.Way = channels.WayQR
+			}
+			for i, reason := range []channels.Reason{g.Pay(t.Context(), pay).Reason, g.Query(t.Context(), order).Reason, g.Close(t.Context(), order).Reason,
+				g.Refund(t.Context(), back).Reason, g.QueryRefund(t.Context(), back).Reason} {
+				if reason.Kind != want {
+					t.Errorf("%s, %s, call %d: %+v, not %s", name, order, i, reason, want)
+				}
+			}
+		}
+		for range 10 {
+			is("HP2026091500000001", channels.ReasonNetwork)
+		}
+		for i := range 8 {
+			is("HP202609150000001"+strconv.Itoa(i), channels.ReasonNetwork)
+		}
+		g.Query(t.Context(), "HP2026091500000099")
+		is("HP2026091500000001", channels.ReasonBreaker)
 	}
 }
 

@@ -50,14 +50,15 @@ func (v *V2) request(ctx context.Context, path string, m Message, kind SignType,
 	return channels.Call{Name: strings.TrimPrefix(path, "/"), Request: r, Timeout: timeout, Mask: Mask, Sent: string(body)}, nil
 }
 
-// call sends a message and returns the answer, verified and for this merchant
+// call sends a message about an order and returns the answer, verified and for this merchant
 // number. Without a usable answer it is nil and the reason says why: the outcome
 // is Unknown then.
-func (v *V2) call(ctx context.Context, path string, m Message, timeout time.Duration) (Message, *channels.Exchange, channels.Reason) {
+func (v *V2) call(ctx context.Context, path, about string, m Message, timeout time.Duration) (Message, *channels.Exchange, channels.Reason) {
 	c, err := v.request(ctx, path, m, v.cfg.SignType, timeout)
 	if err != nil {
 		return nil, nil, broken("%v", err)
 	}
+	c.About = about
 	answer, text, x, err := v.wire.Do(ctx, c)
 	if err != nil {
 		return nil, x, unsent(err)
@@ -125,7 +126,7 @@ func (v *V2) Pay(ctx context.Context, r channels.PayRequest) channels.PayAnswer 
 		path, timeout = "/pay/unifiedorder", PrepayTimeout
 		m["trade_type"], m["notify_url"] = tradeType, v.cfg.NotifyURL
 	}
-	answer, x, reason := v.call(ctx, path, m, timeout)
+	answer, x, reason := v.call(ctx, path, r.OrderNo, m, timeout)
 	a.Exchange, a.Reason = x, reason
 	switch {
 	case answer == nil && neverLeft(reason):
@@ -218,7 +219,7 @@ func (v *V2) prepaid(a *channels.PayAnswer, way channels.Way, m Message) {
 // Query asks for a payment by our number (W02).
 func (v *V2) Query(ctx context.Context, orderNo string) channels.PayAnswer {
 	a := channels.PayAnswer{Outcome: unknown, OrderNo: orderNo}
-	m, x, reason := v.call(ctx, "/pay/orderquery", Message{"out_trade_no": orderNo}, QueryTimeout)
+	m, x, reason := v.call(ctx, "/pay/orderquery", orderNo, Message{"out_trade_no": orderNo}, QueryTimeout)
 	a.Exchange, a.Reason = x, reason
 	switch {
 	case m == nil:
@@ -241,7 +242,7 @@ func (v *V2) Query(ctx context.Context, orderNo string) channels.PayAnswer {
 // nothing that can be believed.
 func (v *V2) Reverse(ctx context.Context, orderNo string) channels.PayAnswer {
 	a := channels.PayAnswer{Outcome: unknown, OrderNo: orderNo, Again: true}
-	m, x, reason := v.call(ctx, "/secapi/pay/reverse", Message{"out_trade_no": orderNo}, ReverseTimeout)
+	m, x, reason := v.call(ctx, "/secapi/pay/reverse", orderNo, Message{"out_trade_no": orderNo}, ReverseTimeout)
 	a.Exchange, a.Reason = x, reason
 	switch {
 	case m == nil:
@@ -261,7 +262,7 @@ func (v *V2) Reverse(ctx context.Context, orderNo string) channels.PayAnswer {
 // Close ends an order that is not paid. A code payment is reversed instead.
 func (v *V2) Close(ctx context.Context, orderNo string) channels.PayAnswer {
 	a := channels.PayAnswer{Outcome: unknown, OrderNo: orderNo}
-	m, x, reason := v.call(ctx, "/pay/closeorder", Message{"out_trade_no": orderNo}, QueryTimeout)
+	m, x, reason := v.call(ctx, "/pay/closeorder", orderNo, Message{"out_trade_no": orderNo}, QueryTimeout)
 	a.Exchange, a.Reason = x, reason
 	switch {
 	case m == nil:

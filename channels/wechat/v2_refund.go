@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -30,7 +31,7 @@ func (v *V2) Refund(ctx context.Context, r channels.RefundRequest) channels.Refu
 	if v.cfg.RefundNotifyURL != "" {
 		m["notify_url"] = v.cfg.RefundNotifyURL
 	}
-	m, a.Exchange, a.Reason = v.call(ctx, "/secapi/pay/refund", m, RefundTimeout)
+	m, a.Exchange, a.Reason = v.call(ctx, "/secapi/pay/refund", cmp.Or(r.OrderNo, r.TradeNo), m, RefundTimeout)
 	switch {
 	case m == nil:
 		a.Retry = neverLeft(a.Reason)
@@ -83,7 +84,7 @@ func (v *V2) QueryRefund(ctx context.Context, r channels.RefundRequest) channels
 		a.Reason = broken("no number to ask by")
 		return a
 	}
-	m, x, reason := v.call(ctx, "/pay/refundquery", Message{by: number}, QueryTimeout)
+	m, x, reason := v.call(ctx, "/pay/refundquery", cmp.Or(r.OrderNo, number), Message{by: number}, QueryTimeout)
 	a.Exchange, a.Reason = x, reason
 	switch {
 	case m == nil:

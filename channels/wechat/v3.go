@@ -75,10 +75,10 @@ type refusal struct {
 	Message string `json:"message"`
 }
 
-// call sends body as JSON and reads the verified answer into into. An answer other
+// call sends body, which is about an order, as JSON and reads the verified answer into into. An answer other
 // than 2xx gives its code, where it is signed; without a usable answer only the
 // reason is set, and the outcome is Unknown.
-func (v *V3) call(ctx context.Context, name, method, target string, body, into any, timeout time.Duration) (refusal, *channels.Exchange, channels.Reason) {
+func (v *V3) call(ctx context.Context, name, about, method, target string, body, into any, timeout time.Duration) (refusal, *channels.Exchange, channels.Reason) {
 	var text []byte
 	var err error
 	if body != nil {
@@ -90,6 +90,7 @@ func (v *V3) call(ctx context.Context, name, method, target string, body, into a
 	if err != nil {
 		return refusal{}, nil, broken("%v", err)
 	}
+	c.About = about
 	answer, text, x, err := v.wire.Do(ctx, c)
 	if err != nil {
 		return refusal{}, x, unsent(err)
@@ -227,7 +228,7 @@ func (v *V3) Pay(ctx context.Context, r channels.PayRequest) channels.PayAnswer 
 		CodeURL  string `json:"code_url"`
 		H5URL    string `json:"h5_url"`
 	}
-	no, x, reason := v.call(ctx, "v3/pay/"+path, http.MethodPost, v.base()+"/"+path, v.order(r), &answer, PrepayTimeout)
+	no, x, reason := v.call(ctx, "v3/pay/"+path, r.OrderNo, http.MethodPost, v.base()+"/"+path, v.order(r), &answer, PrepayTimeout)
 	a.Exchange, a.Reason = x, reason
 	switch {
 	case reason.Kind != "" && neverLeft(reason):
@@ -289,7 +290,7 @@ func (v *V3) bring(p *channels.Prepay, way channels.Way, prepayID string) error 
 func (v *V3) Query(ctx context.Context, orderNo string) channels.PayAnswer {
 	a := channels.PayAnswer{Outcome: unknown, OrderNo: orderNo}
 	var t transaction
-	no, x, reason := v.call(ctx, "v3/pay/query", http.MethodGet, v.base()+"/out-trade-no/"+url.PathEscape(orderNo)+"?"+v.whose(), nil, &t, QueryTimeout)
+	no, x, reason := v.call(ctx, "v3/pay/query", orderNo, http.MethodGet, v.base()+"/out-trade-no/"+url.PathEscape(orderNo)+"?"+v.whose(), nil, &t, QueryTimeout)
 	a.Exchange, a.Reason = x, reason
 	switch {
 	case reason.Kind != "":
@@ -307,7 +308,7 @@ func (v *V3) Close(ctx context.Context, orderNo string) channels.PayAnswer {
 	a := channels.PayAnswer{Outcome: unknown, OrderNo: orderNo}
 	o := v.owner()
 	o.AppID, o.SpAppID = "", ""
-	no, x, reason := v.call(ctx, "v3/pay/close", http.MethodPost, v.base()+"/out-trade-no/"+url.PathEscape(orderNo)+"/close", o, nil, QueryTimeout)
+	no, x, reason := v.call(ctx, "v3/pay/close", orderNo, http.MethodPost, v.base()+"/out-trade-no/"+url.PathEscape(orderNo)+"/close", o, nil, QueryTimeout)
 	a.Exchange, a.Reason = x, reason
 	switch {
 	case reason.Kind != "":

@@ -32,7 +32,7 @@ func (v *V3) FetchBill(ctx context.Context, kind channels.BillKind, day ledger.D
 		HashValue   string `json:"hash_value"`
 		DownloadURL string `json:"download_url"`
 	}
-	no, _, reason := v.call(ctx, path[1:], http.MethodGet, path+"?"+q.Encode(), nil, &answer, QueryTimeout)
+	no, _, reason := v.call(ctx, path[1:], "", http.MethodGet, path+"?"+q.Encode(), nil, &answer, QueryTimeout)
 	switch {
 	case reason.Kind != "":
 		return nil, fmt.Errorf("%w: %s", channels.ErrNoAnswer, reason.Text)

@@ -1,6 +1,7 @@
 package wechat
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -115,7 +116,7 @@ func (v *V3) Refund(ctx context.Context, r channels.RefundRequest) channels.Refu
 
 func (v *V3) refundCall(ctx context.Context, a channels.RefundAnswer, name, method, target string, body any, codes map[string]verdict, timeout time.Duration) channels.RefundAnswer {
 	var record refundRecord
-	no, x, reason := v.call(ctx, name, method, target, body, &record, timeout)
+	no, x, reason := v.call(ctx, name, cmp.Or(a.OrderNo, a.RefundNo), method, target, body, &record, timeout)
 	a.Exchange, a.Reason = x, reason
 	switch {
 	case reason.Kind != "":
