@@ -1,6 +1,7 @@
 package api
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -28,7 +29,7 @@ func (l *lived) turned(order string, fen int64, seconds int) *payv1.Refund {
 	if err != nil || r.GetStatus() != "APPROVING" {
 		l.t.Fatal(r, err)
 	}
-	done, err := l.head.DecideRefund(l.t.Context(), &payv1.DecideRefundRequest{Hospital: "H1", RefundNo: r.GetRefundNo(), Approve: true, AmountFen: fen})
+	done, err := l.head.DecideRefund(l.t.Context(), &payv1.DecideRefundRequest{IdempotencyKey: rand.Text(), Hospital: "H1", RefundNo: r.GetRefundNo(), Approve: true, AmountFen: fen})
 	if err != nil || done.GetRefund().GetStatus() != "SUCCESS" || done.GetRefund().GetAbnormal() {
 		l.t.Fatal(done, err)
 	}
@@ -57,7 +58,7 @@ func TestAnAbnormalRefundOfV2IsHandledOnTheMerchantPlatform(t *testing.T) {
 	maker := payv1connect.NewRefundServiceClient(h.door.Client(), h.door.URL, bearer(newKey(t, l.Server, "王出纳", auth.Treasurer)))
 	_, err = maker.ApplyAbnormalRefund(ctx, apply)
 	tells(t, err, connect.CodeFailedPrecondition, "MERCHANT_PLATFORM", "takes no application for an abnormal refund", "该商户号不能由系统申请异常退款，请财务在渠道商户平台办理，系统会查询到结果。", false)
-	_, err = maker.DecideAbnormalRefund(ctx, &payv1.DecideAbnormalRefundRequest{Hospital: "H1", RefundNo: no, Approve: true})
+	_, err = maker.DecideAbnormalRefund(ctx, &payv1.DecideAbnormalRefundRequest{IdempotencyKey: rand.Text(), Hospital: "H1", RefundNo: no, Approve: true})
 	denied(t, err, connect.CodePermissionDenied, "NOT_ALLOWED", "refund.decide")
 	l.admin("/abnormal", `{"merchant":"1900000101","refund":"`+no+`","to":"CARD"}`)
 	l.after(24 * time.Hour) // D+1
@@ -102,10 +103,10 @@ func TestAnAbnormalRefundComesBackByTheHospitalsBank(t *testing.T) {
 			t.Fatal(asked, err)
 		}
 	}
-	decide := &payv1.DecideAbnormalRefundRequest{Hospital: "H1", RefundNo: r.GetRefundNo(), Approve: true, AmountFen: 500}
+	decide := &payv1.DecideAbnormalRefundRequest{IdempotencyKey: rand.Text(), Hospital: "H1", RefundNo: r.GetRefundNo(), Approve: true, AmountFen: 500}
 	_, err = l.head.DecideAbnormalRefund(ctx, decide)
 	denied(t, err, connect.CodeFailedPrecondition, "AMOUNT_DIFFERS", "5.00 is read back")
-	decide.AmountFen = 5000
+	decide.IdempotencyKey, decide.AmountFen = rand.Text(), 5000
 	l.admin("/faults", `{"do":"DROP","api":"abnormal","commit":true}`)
 	sent, err := l.head.DecideAbnormalRefund(ctx, decide)
 	if err != nil || sent.GetRefund().GetApplication().GetState() != "SENT" {

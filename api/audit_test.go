@@ -1,6 +1,7 @@
 package api
 
 import (
+	"crypto/rand"
 	"net/http"
 	"strings"
 	"testing"
@@ -27,14 +28,14 @@ func TestWhoDidWhatIsFoundAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	no := part.GetRefund().GetRefundNo()
-	if _, err := w.head.DecideRefund(ctx, &payv1.DecideRefundRequest{Hospital: "H1", RefundNo: no, Reason: "项目已执行"}); err != nil {
+	if _, err := w.head.DecideRefund(ctx, &payv1.DecideRefundRequest{IdempotencyKey: rand.Text(), Hospital: "H1", RefundNo: no, Reason: "项目已执行"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := jobs.Open(ctx, w.DB, noon, w.log, w.schedule()...); err != nil {
 		t.Fatal(err)
 	}
 	operator := newKey(t, w.Server, "孙运营", auth.Operator)
-	if _, err := jobsv1connect.NewJobServiceClient(http.DefaultClient, w.url, bearer(operator)).PauseJob(ctx, &jobsv1.PauseJobRequest{Name: "poll"}); err != nil {
+	if _, err := jobsv1connect.NewJobServiceClient(http.DefaultClient, w.url, bearer(operator)).PauseJob(ctx, &jobsv1.PauseJobRequest{IdempotencyKey: rand.Text(), Name: "poll"}); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.RevokeKey(ctx, mustSigner(t, operator).ID()); err != nil {
@@ -75,12 +76,12 @@ func TestHospitalsAreShownAndSetUpOverTheAPI(t *testing.T) {
 	operator := newKey(t, w.Server, "孙运营", auth.Operator)
 	desk := hospitalv1connect.NewHospitalServiceClient(http.DefaultClient, w.url, bearer(operator))
 	for i, want := range []int32{0, 1} {
-		done, err := desk.SetUp(ctx, &hospitalv1.SetUpRequest{File: privateHospital})
+		done, err := desk.SetUp(ctx, &hospitalv1.SetUpRequest{IdempotencyKey: rand.Text(), File: privateHospital})
 		if err != nil || (done.GetChanged() == 0) != (want == 1) || done.GetHospitals() != 1 {
 			t.Errorf("setup %d: %v, %v", i, done, err)
 		}
 	}
-	_, err := desk.SetUp(ctx, &hospitalv1.SetUpRequest{File: strings.NewReplacer("PRIVATE", "PUBLIC", "H2", "H3").Replace(privateHospital)})
+	_, err := desk.SetUp(ctx, &hospitalv1.SetUpRequest{IdempotencyKey: rand.Text(), File: strings.NewReplacer("PRIVATE", "PUBLIC", "H2", "H3").Replace(privateHospital)})
 	denied(t, err, connect.CodeInvalidArgument, "SETUP", "hospital H3 is public")
 	all, err := desk.ListHospitals(ctx, &hospitalv1.ListHospitalsRequest{})
 	if err != nil || len(all.GetHospitals()) != 2 || all.GetHospitals()[0].GetMerchants()[0].GetEnvironment() != "SANDBOX" ||
@@ -96,7 +97,7 @@ func TestHospitalsAreShownAndSetUpOverTheAPI(t *testing.T) {
 		t.Errorf("%v, %v", apps, err)
 	}
 	accountant := newKey(t, w.Server, "张会计", auth.Accountant)
-	_, err = hospitalv1connect.NewHospitalServiceClient(http.DefaultClient, w.url, bearer(accountant)).SetUp(ctx, &hospitalv1.SetUpRequest{File: privateHospital})
+	_, err = hospitalv1connect.NewHospitalServiceClient(http.DefaultClient, w.url, bearer(accountant)).SetUp(ctx, &hospitalv1.SetUpRequest{IdempotencyKey: rand.Text(), File: privateHospital})
 	denied(t, err, connect.CodePermissionDenied, "NOT_ALLOWED", "setup.write")
 	acts, err := w.Acts(ctx, 20260916, 20260916, "孙运营")
 	if err != nil || len(acts) != 3 {

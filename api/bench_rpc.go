@@ -99,7 +99,7 @@ func (c *calling) pay(ctx context.Context, channel, prefix string) (reading, err
 		if err != nil {
 			return err
 		}
-		_, err = c.app.Payments.AcknowledgePayment(ctx, &payv1.AcknowledgePaymentRequest{Hospital: "RPC", OrderNo: p.GetOrderNo(), BillNo: p.GetBillNo(), ReceiptNo: p.GetBillNo(), AmountFen: p.GetAmountFen()})
+		_, err = c.app.Payments.AcknowledgePayment(ctx, &payv1.AcknowledgePaymentRequest{IdempotencyKey: "ack_" + p.GetOrderNo(), Hospital: "RPC", OrderNo: p.GetOrderNo(), BillNo: p.GetBillNo(), ReceiptNo: p.GetBillNo(), AmountFen: p.GetAmountFen()})
 		return err
 	})
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -222,7 +223,7 @@ func TestDetailsAndBillsAreFetchedUntilTheyAreThereAndTheDayIsRun(t *testing.T) 
 	for _, i := range []int{1, 3} {
 		r, err := l.back(orders[i], 4500)
 		if err == nil && r.GetStatus() == "APPROVING" {
-			_, err = l.head.DecideRefund(t.Context(), &payv1.DecideRefundRequest{Hospital: "H1", RefundNo: r.GetRefundNo(), Approve: true})
+			_, err = l.head.DecideRefund(t.Context(), &payv1.DecideRefundRequest{IdempotencyKey: rand.Text(), Hospital: "H1", RefundNo: r.GetRefundNo(), Approve: true})
 		}
 		if err != nil {
 			t.Fatal(err)

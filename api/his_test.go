@@ -1,6 +1,7 @@
 package api
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -188,7 +189,7 @@ func TestWhatHISRefusesIsNeitherServedNorGivenBackWithoutTwoPeople(t *testing.T)
 	if p := l.payment(refused.GetOrderNo()); !strings.Contains(p.GetTell(), "HIS") || p.GetMayChargeAgain() {
 		t.Errorf("%v", p)
 	}
-	told, err := l.app.WriteBackPayment(t.Context(), &payv1.WriteBackPaymentRequest{Hospital: "H1", OrderNo: refused.GetOrderNo()})
+	told, err := l.app.WriteBackPayment(t.Context(), &payv1.WriteBackPaymentRequest{IdempotencyKey: rand.Text(), Hospital: "H1", OrderNo: refused.GetOrderNo()})
 	if err != nil || told.GetPayment().GetAcknowledgedFen() != 0 {
 		t.Errorf("told again: %v, %v", told, err)
 	}
@@ -196,7 +197,7 @@ func TestWhatHISRefusesIsNeitherServedNorGivenBackWithoutTwoPeople(t *testing.T)
 	if err != nil || r.GetStatus() != "APPROVING" {
 		t.Fatal(r, err)
 	}
-	decided, err := l.head.DecideRefund(t.Context(), &payv1.DecideRefundRequest{Hospital: "H1", RefundNo: r.GetRefundNo(), Approve: true})
+	decided, err := l.head.DecideRefund(t.Context(), &payv1.DecideRefundRequest{IdempotencyKey: rand.Text(), Hospital: "H1", RefundNo: r.GetRefundNo(), Approve: true})
 	if err != nil || decided.GetRefund().GetStatus() != "SUCCESS" {
 		t.Fatal(decided, err)
 	}
@@ -228,7 +229,7 @@ func TestWhatHISRefusesIsNeitherServedNorGivenBackWithoutTwoPeople(t *testing.T)
 	if r, err = l.back(down.GetOrderNo(), 4000); err != nil || r.GetStatus() != "SUCCESS" {
 		t.Errorf("%v, %v", r, err)
 	}
-	if _, err := l.refunding.WriteBackRefund(t.Context(), &payv1.WriteBackRefundRequest{Hospital: "H1", RefundNo: r.GetRefundNo()}); err != nil {
+	if _, err := l.refunding.WriteBackRefund(t.Context(), &payv1.WriteBackRefundRequest{IdempotencyKey: rand.Text(), Hospital: "H1", RefundNo: r.GetRefundNo()}); err != nil {
 		t.Error(err)
 	}
 	if his, _, _ := l.books(); his.Refunds != 1 || his.Unwritten != 0 {

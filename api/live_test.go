@@ -1,6 +1,7 @@
 package api
 
 import (
+	"crypto/rand"
 	"fmt"
 	"io"
 	"net/http"
@@ -154,15 +155,15 @@ func TestRefundsGoBackOverTheAPIWithinTheirLimits(t *testing.T) {
 	_, err = w.refund.CreateRefund(ctx, w.back(p.GetOrderNo(), 5000))
 	denied(t, err, connect.CodeFailedPrecondition, "REFUND_IN_FLIGHT", "")
 	no := part.GetRefund().GetRefundNo()
-	_, err = w.refund.DecideRefund(ctx, &payv1.DecideRefundRequest{Hospital: "H1", RefundNo: no, Approve: true})
+	_, err = w.refund.DecideRefund(ctx, &payv1.DecideRefundRequest{IdempotencyKey: rand.Text(), Hospital: "H1", RefundNo: no, Approve: true})
 	denied(t, err, connect.CodePermissionDenied, "NOT_ALLOWED", "refund.decide")
 	waiting, err := w.head.ListRefunds(ctx, &payv1.ListRefundsRequest{Hospital: "H1", Status: "APPROVING"})
 	if err != nil || len(waiting.GetRefunds()) != 1 || waiting.GetRefunds()[0].GetRefundNo() != no {
 		t.Errorf("%v, %v", waiting, err)
 	}
-	_, err = w.head.DecideRefund(ctx, &payv1.DecideRefundRequest{Hospital: "H1", RefundNo: no})
+	_, err = w.head.DecideRefund(ctx, &payv1.DecideRefundRequest{IdempotencyKey: rand.Text(), Hospital: "H1", RefundNo: no})
 	denied(t, err, connect.CodeInvalidArgument, "FIELD", "reason")
-	done, err := w.head.DecideRefund(ctx, &payv1.DecideRefundRequest{Hospital: "H1", RefundNo: no, Approve: true})
+	done, err := w.head.DecideRefund(ctx, &payv1.DecideRefundRequest{IdempotencyKey: rand.Text(), Hospital: "H1", RefundNo: no, Approve: true})
 	if err != nil || done.GetRefund().GetStatus() != "SUCCESS" || done.GetRefund().GetChecker() != "李主管" {
 		t.Errorf("%v, %v", done, err)
 	}
@@ -188,7 +189,7 @@ func TestTheMakerOfARefundCannotApproveIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = w.head.DecideRefund(t.Context(), &payv1.DecideRefundRequest{Hospital: "H1", RefundNo: part.GetRefund().GetRefundNo(), Approve: true})
+	_, err = w.head.DecideRefund(t.Context(), &payv1.DecideRefundRequest{IdempotencyKey: rand.Text(), Hospital: "H1", RefundNo: part.GetRefund().GetRefundNo(), Approve: true})
 	denied(t, err, connect.CodePermissionDenied, "MAKER_IS_CHECKER", "李主管")
 }
 
@@ -222,7 +223,7 @@ func TestNoticesOfTheChannelActAndForgedOnesDoNot(t *testing.T) {
 	if n, err := w.notifyApps(ctx, noon()); err != nil || n != 1 || len(w.told) != 1 || w.told[0].Kind != "PAID" || w.told[0].OrderNo != order || w.told[0].AmountFen != 4500 {
 		t.Errorf("%d, %v: %+v", n, err, w.told)
 	}
-	replayed, err := w.refund.ReplayNotices(ctx, &payv1.ReplayNoticesRequest{Hospital: "H1", Number: order})
+	replayed, err := w.refund.ReplayNotices(ctx, &payv1.ReplayNoticesRequest{IdempotencyKey: rand.Text(), Hospital: "H1", Number: order})
 	if err != nil || replayed.GetNotices() != 1 {
 		t.Errorf("%v, %v", replayed, err)
 	}

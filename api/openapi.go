@@ -91,9 +91,13 @@ func describeMessage(m protoreflect.MessageDescriptor, schemas object) {
 		return
 	}
 	fields := object{}
-	schemas[string(m.FullName())] = object{"type": "object", "properties": fields}
+	schema := object{"type": "object", "properties": fields}
+	schemas[string(m.FullName())] = schema
 	for i := range m.Fields().Len() {
 		f := m.Fields().Get(i)
+		if f.Name() == keyField {
+			schema["required"] = []string{f.JSONName()}
+		}
 		switch {
 		case f.IsMap():
 			fields[f.JSONName()] = object{"type": "object", "additionalProperties": valueSchema(f.MapValue(), schemas)}

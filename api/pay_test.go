@@ -1,6 +1,7 @@
 package api
 
 import (
+	"crypto/rand"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -101,7 +102,7 @@ func TestAnAppPaysOverTheAPIAndOnlyForItsHospital(t *testing.T) {
 	ask.AmountFen, ask.IdempotencyKey = 4500, "k2"
 	_, err = app.CreatePayment(ctx, ask)
 	denied(t, err, connect.CodeFailedPrecondition, "ALREADY_PAID", "")
-	acked, err := app.AcknowledgePayment(ctx, &payv1.AcknowledgePaymentRequest{Hospital: "H1", OrderNo: paid.GetPayment().GetOrderNo(), BillNo: "B1", ReceiptNo: "R1", AmountFen: 4500})
+	acked, err := app.AcknowledgePayment(ctx, &payv1.AcknowledgePaymentRequest{IdempotencyKey: rand.Text(), Hospital: "H1", OrderNo: paid.GetPayment().GetOrderNo(), BillNo: "B1", ReceiptNo: "R1", AmountFen: 4500})
 	if err != nil || acked.GetPayment().GetAcknowledgedFen() != 4500 {
 		t.Errorf("%v, %v", acked, err)
 	}

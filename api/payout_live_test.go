@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"crypto/rand"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -105,7 +106,7 @@ func (h *bankHouse) whiteListed(asked *payoutv1.ProposePayeeRequest) string {
 		h.t.Fatal(err)
 	}
 	id := proposed.GetPayee().GetId()
-	if _, err := h.checker.ApprovePayee(h.t.Context(), &payoutv1.ApprovePayeeRequest{Id: id, Code: h.code()}); err != nil {
+	if _, err := h.checker.ApprovePayee(h.t.Context(), &payoutv1.ApprovePayeeRequest{IdempotencyKey: rand.Text(), Id: id, Code: h.code()}); err != nil {
 		h.t.Fatal(err)
 	}
 	return id
@@ -127,7 +128,7 @@ func (h *bankHouse) pays(r *payoutv1.RequestPayoutRequest) string {
 		h.t.Fatal(err)
 	}
 	p, fen := asked.GetPayout(), r.GetAmountFen()
-	_, err = h.checker.ApprovePayouts(ctx, &payoutv1.ApprovePayoutsRequest{Items: []*payoutv1.ReadBack{{Number: p.GetNumber(), Payload: p.GetPayload()}},
+	_, err = h.checker.ApprovePayouts(ctx, &payoutv1.ApprovePayoutsRequest{IdempotencyKey: rand.Text(), Items: []*payoutv1.ReadBack{{Number: p.GetNumber(), Payload: p.GetPayload()}},
 		Count: 1, SumFen: fen, Code: h.code()})
 	if err != nil {
 		h.t.Fatal(err)
@@ -234,7 +235,7 @@ func TestAPayoutThatTheBankRefusesGivesTheMoneyBack(t *testing.T) {
 func TestWhilePayoutsArePausedNothingLeaves(t *testing.T) {
 	h := openBank(t)
 	number := h.approved(30000)
-	if _, err := h.op.PausePayouts(t.Context(), &payoutv1.PausePayoutsRequest{Reason: "银行通知维护"}); err != nil {
+	if _, err := h.op.PausePayouts(t.Context(), &payoutv1.PausePayoutsRequest{IdempotencyKey: rand.Text(), Reason: "银行通知维护"}); err != nil {
 		t.Fatal(err)
 	}
 	h.job(h.sendPayouts, 0)
@@ -243,7 +244,7 @@ func TestWhilePayoutsArePausedNothingLeaves(t *testing.T) {
 	for _, person := range []interface {
 		ResumePayouts(context.Context, *payoutv1.ResumePayoutsRequest) (*payoutv1.ResumePayoutsResponse, error)
 	}{h.maker, h.checker} {
-		if _, err := person.ResumePayouts(t.Context(), &payoutv1.ResumePayoutsRequest{}); err != nil {
+		if _, err := person.ResumePayouts(t.Context(), &payoutv1.ResumePayoutsRequest{IdempotencyKey: rand.Text()}); err != nil {
 			t.Fatal(err)
 		}
 	}

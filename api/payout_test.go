@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha1"
 	"encoding/base32"
 	"encoding/binary"
@@ -160,11 +161,11 @@ func TestAPayoutIsAskedForByOneAndApprovedByAnotherOverTheAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = h.op.ApprovePayee(ctx, &payoutv1.ApprovePayeeRequest{Id: proposed.GetPayee().GetId()})
+	_, err = h.op.ApprovePayee(ctx, &payoutv1.ApprovePayeeRequest{IdempotencyKey: rand.Text(), Id: proposed.GetPayee().GetId()})
 	denied(t, err, connect.CodePermissionDenied, "NOT_ALLOWED", "payee.approve")
-	_, err = h.checker.ApprovePayee(ctx, &payoutv1.ApprovePayeeRequest{Id: proposed.GetPayee().GetId(), Code: "12345"})
+	_, err = h.checker.ApprovePayee(ctx, &payoutv1.ApprovePayeeRequest{IdempotencyKey: rand.Text(), Id: proposed.GetPayee().GetId(), Code: "12345"})
 	denied(t, err, connect.CodePermissionDenied, "CODE", "code is wrong")
-	if _, err := h.checker.ApprovePayee(ctx, &payoutv1.ApprovePayeeRequest{Id: proposed.GetPayee().GetId(), Code: h.code()}); err != nil {
+	if _, err := h.checker.ApprovePayee(ctx, &payoutv1.ApprovePayeeRequest{IdempotencyKey: rand.Text(), Id: proposed.GetPayee().GetId(), Code: h.code()}); err != nil {
 		t.Fatal(err)
 	}
 	ask := func(key string, fen int64) (*payoutv1.Payout, error) {
@@ -188,13 +189,13 @@ func TestAPayoutIsAskedForByOneAndApprovedByAnotherOverTheAPI(t *testing.T) {
 	_, err = ask("pay_3", 30001)
 	denied(t, err, connect.CodeAlreadyExists, "KEY_CONFLICT", "")
 	h.available(ctx, t, 70000) // J31
-	read := &payoutv1.ApprovePayoutsRequest{Items: []*payoutv1.ReadBack{{Number: asked.GetNumber(), Payload: asked.GetPayload()}}, Count: 1, SumFen: 29999, Code: h.code()}
+	read := &payoutv1.ApprovePayoutsRequest{IdempotencyKey: rand.Text(), Items: []*payoutv1.ReadBack{{Number: asked.GetNumber(), Payload: asked.GetPayload()}}, Count: 1, SumFen: 29999, Code: h.code()}
 	_, err = h.maker.ApprovePayouts(ctx, read)
 	denied(t, err, connect.CodePermissionDenied, "NOT_ALLOWED", "payout.approve")
 	_, err = h.checker.ApprovePayouts(ctx, read)
 	denied(t, err, connect.CodeFailedPrecondition, "TOTALS_DIFFER", "")
 	h.set(noon().Add(25*time.Hour + time.Minute))
-	read.SumFen, read.Code = 30000, h.code()
+	read.IdempotencyKey, read.SumFen, read.Code = rand.Text(), 30000, h.code()
 	approved, err := h.checker.ApprovePayouts(ctx, read)
 	if err != nil || len(approved.GetPayouts()) != 1 || approved.GetPayouts()[0].GetState() != "APPROVED" || approved.GetPayouts()[0].GetChecker() != "李主管" {
 		t.Fatal(approved, err)
@@ -203,7 +204,7 @@ func TestAPayoutIsAskedForByOneAndApprovedByAnotherOverTheAPI(t *testing.T) {
 	if err != nil || len(list.GetPayouts()) != 1 || list.GetCount() != 1 || list.GetSumFen() != 30000 || list.GetSumCapital() != "叁佰元整" {
 		t.Errorf("%v, %v", list, err)
 	}
-	refused, err := h.checker.RefusePayout(ctx, &payoutv1.RefusePayoutRequest{Number: asked.GetNumber(), Reason: "医院来电更改账号"})
+	refused, err := h.checker.RefusePayout(ctx, &payoutv1.RefusePayoutRequest{IdempotencyKey: rand.Text(), Number: asked.GetNumber(), Reason: "医院来电更改账号"})
 	if err != nil || refused.GetPayout().GetState() != "REFUSED" {
 		t.Errorf("%v, %v", refused, err)
 	}
@@ -213,17 +214,17 @@ func TestAPayoutIsAskedForByOneAndApprovedByAnotherOverTheAPI(t *testing.T) {
 // U21: one press stops all, two people resume.
 func TestPayoutsArePausedByOneAndResumedByTwoOverTheAPI(t *testing.T) {
 	h, ctx := openPayouts(t), t.Context()
-	on, err := h.op.PausePayouts(ctx, &payoutv1.PausePayoutsRequest{Reason: "银行通知维护"})
+	on, err := h.op.PausePayouts(ctx, &payoutv1.PausePayoutsRequest{IdempotencyKey: rand.Text(), Reason: "银行通知维护"})
 	if err != nil || on.GetPause().GetPausedBy() != "孙运营" {
 		t.Fatal(on, err)
 	}
 	for range 2 { // one person twice is one person
-		still, err := h.maker.ResumePayouts(ctx, &payoutv1.ResumePayoutsRequest{})
+		still, err := h.maker.ResumePayouts(ctx, &payoutv1.ResumePayoutsRequest{IdempotencyKey: rand.Text()})
 		if err != nil || still.GetPause().GetAskedBy() != "王出纳" {
 			t.Errorf("%v, %v", still, err)
 		}
 	}
-	over, err := h.checker.ResumePayouts(ctx, &payoutv1.ResumePayoutsRequest{})
+	over, err := h.checker.ResumePayouts(ctx, &payoutv1.ResumePayoutsRequest{IdempotencyKey: rand.Text()})
 	if err != nil || over.GetPause() != nil {
 		t.Errorf("%v, %v", over, err)
 	}

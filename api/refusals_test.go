@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"crypto/hmac"
+	"crypto/rand"
 	"encoding/hex"
 	"io"
 	"net/http"
@@ -90,7 +91,7 @@ func TestARefundIsDecidedByAnotherPersonWhoReadsItBack(t *testing.T) {
 	if err != nil || len(of.GetRefunds()) != 1 || of.GetRefunds()[0].GetTell() == "" {
 		t.Fatal(of, err)
 	}
-	decide := &payv1.DecideRefundRequest{Hospital: "H1", RefundNo: of.GetRefunds()[0].GetRefundNo(), Approve: true, AmountFen: 400}
+	decide := &payv1.DecideRefundRequest{IdempotencyKey: rand.Text(), Hospital: "H1", RefundNo: of.GetRefunds()[0].GetRefundNo(), Approve: true, AmountFen: 400}
 	_, err = w.head.DecideRefund(ctx, decide)
 	tells(t, err, connect.CodeFailedPrecondition, "AMOUNT_DIFFERS", "4.00 is read back", "金额与原退款不一致，请交财务核对。", false)
 	other := payv1connect.NewRefundServiceClient(http.DefaultClient, w.url, bearer(newKey(t, w.Server, "李 主管", auth.FinanceHead)))
@@ -98,11 +99,12 @@ func TestARefundIsDecidedByAnotherPersonWhoReadsItBack(t *testing.T) {
 	_, err = other.DecideRefund(ctx, decide)
 	tells(t, err, connect.CodePermissionDenied, "MAKER_IS_CHECKER", "李 主管 asked for refund", "退款须由另一人复核，经办人不能复核。", false)
 	for range 2 {
-		no, err := w.head.DecideRefund(ctx, &payv1.DecideRefundRequest{Hospital: "H1", RefundNo: decide.GetRefundNo(), Reason: "项目已执行"})
+		no, err := w.head.DecideRefund(ctx, &payv1.DecideRefundRequest{IdempotencyKey: rand.Text(), Hospital: "H1", RefundNo: decide.GetRefundNo(), Reason: "项目已执行"})
 		if err != nil || no.GetRefund().GetStatus() != "FAILED" || no.GetRefund().GetReason() != "项目已执行" {
 			t.Errorf("%v, %v", no, err)
 		}
 	}
+	decide.IdempotencyKey = rand.Text()
 	_, err = w.head.DecideRefund(ctx, decide)
 	denied(t, err, connect.CodeFailedPrecondition, "STATE", "it waits for no approval")
 }
@@ -168,7 +170,7 @@ func TestAPayoutIsRefusedWhereItIsNotWhatWasShownOrItsAccountIsNew(t *testing.T)
 	payee := func(key, account string, replaces string) string {
 		p, err := h.op.ProposePayee(ctx, &payoutv1.ProposePayeeRequest{IdempotencyKey: key, Hospital: "H2", UseFor: "HOSPITAL", Account: account, Name: "民营医院", Bank: "工商银行", Cnaps: "102100099996", Replaces: replaces})
 		if err == nil {
-			_, err = h.checker.ApprovePayee(ctx, &payoutv1.ApprovePayeeRequest{Id: p.GetPayee().GetId(), Code: h.code()})
+			_, err = h.checker.ApprovePayee(ctx, &payoutv1.ApprovePayeeRequest{IdempotencyKey: rand.Text(), Id: p.GetPayee().GetId(), Code: h.code()})
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -188,7 +190,7 @@ func TestAPayoutIsRefusedWhereItIsNotWhatWasShownOrItsAccountIsNew(t *testing.T)
 	edited := bytes.Clone(shown)
 	edited[0] ^= 1
 	approve := func(payload []byte) error {
-		_, err := h.checker.ApprovePayouts(ctx, &payoutv1.ApprovePayoutsRequest{Items: []*payoutv1.ReadBack{{Number: asked.GetPayout().GetNumber(), Payload: hex.EncodeToString(payload)}},
+		_, err := h.checker.ApprovePayouts(ctx, &payoutv1.ApprovePayoutsRequest{IdempotencyKey: rand.Text(), Items: []*payoutv1.ReadBack{{Number: asked.GetPayout().GetNumber(), Payload: hex.EncodeToString(payload)}},
 			Count: 1, SumFen: 30000, Code: h.code()})
 		return err
 	}
@@ -242,8 +244,9 @@ func TestARefundOverTheHeadsLimitTakesTwoCheckers(t *testing.T) {
 	if err != nil || waits.GetRefund().GetNeedsCheckers() != 2 || !strings.Contains(waits.GetRefund().GetApproval(), "over the finance head's limit of 10000.00: two people approve it") {
 		t.Fatal(waits, err)
 	}
-	yes := &payv1.DecideRefundRequest{Hospital: "H1", RefundNo: waits.GetRefund().GetRefundNo(), Approve: true}
+	yes := &payv1.DecideRefundRequest{IdempotencyKey: rand.Text(), Hospital: "H1", RefundNo: waits.GetRefund().GetRefundNo(), Approve: true}
 	for range 2 { // one person twice is one person
+		yes.IdempotencyKey = rand.Text()
 		first, err := w.head.DecideRefund(ctx, yes)
 		if err != nil || first.GetRefund().GetStatus() != "APPROVING" || first.GetRefund().GetFirstChecker() != "李主管" {
 			t.Fatal(first, err)

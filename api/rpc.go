@@ -201,7 +201,7 @@ func (d doorkeeper) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, request connect.AnyRequest) (answer connect.AnyResponse, err error) {
 		procedure, began := request.Spec().Procedure, time.Now()
 		if err = d.enter(ctx, procedure); err == nil {
-			answer, err = next(ctx, request)
+			answer, err = d.once(ctx, request, next)
 		}
 		err = d.tell(procedure, err)
 		d.s.metrics.called(procedure, began, err)
@@ -287,6 +287,12 @@ func (d doorkeeper) tell(procedure string, err error) error {
 	if err == nil || errors.As(err, &told) {
 		return err
 	}
+	told, _ = d.refuse(procedure, err)
+	return told
+}
+
+// refuse is the error of the protocol, with what it says in detail.
+func (d doorkeeper) refuse(procedure string, err error) (*connect.Error, *errorv1.Refusal) {
 	code, detail := connect.CodeInternal, &errorv1.Refusal{}
 	var refusal ledger.Refusal
 	if errors.As(err, &refusal) {
@@ -313,10 +319,15 @@ func (d doorkeeper) tell(procedure string, err error) error {
 			detail.Next = a.next
 		}
 	}
+	text := err.Error()
 	if detail.Code == "INTERNAL" {
-		err = errors.New(detail.Rule)
+		text = detail.Rule
 	}
-	out := connect.NewError(code, err)
+	return withDetail(code, text, detail), detail
+}
+
+func withDetail(code connect.Code, text string, detail *errorv1.Refusal) *connect.Error {
+	out := connect.NewError(code, errors.New(text))
 	if packed, err := connect.NewErrorDetail(detail); err == nil {
 		out.AddDetail(packed)
 	}

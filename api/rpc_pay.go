@@ -140,7 +140,7 @@ func (p paymentService) AcknowledgePayment(ctx context.Context, r *payv1.Acknowl
 		return nil, fmt.Errorf("%w: amount_fen: it is what HIS has booked, or nothing where HIS refused", ErrField)
 	}
 	one, err := p.of(ctx, r.GetHospital(), r.GetOrderNo(), func(ctx context.Context, hospital, orderNo string) (*pay.Payment, error) {
-		return p.s.payments().Acknowledge(ctx, hospital, orderNo, word)
+		return p.s.payments().Acknowledge(ctx, pay.Caller{App: caller(ctx).Name, Key: r.GetIdempotencyKey()}, hospital, orderNo, word)
 	})
 	if err != nil {
 		return nil, err

@@ -78,18 +78,10 @@ func (p payoutService) desk(ctx context.Context) (*payout.Payouts, payout.Person
 	return all, payout.Person{Name: who.Name, Role: string(who.Role), For: who.For}, err
 }
 
-// keyed refuses a request without an idempotency key.
-func keyed(key string) error {
-	if key == "" {
-		return fmt.Errorf("%w: idempotency_key: every request that asks for something new carries one", ErrField)
-	}
-	return nil
-}
-
 // RequestPayout implements the call.
 func (p payoutService) RequestPayout(ctx context.Context, r *payoutv1.RequestPayoutRequest) (*payoutv1.RequestPayoutResponse, error) {
 	all, by, err := p.desk(ctx)
-	if err = errors.Join(err, keyed(r.GetIdempotencyKey())); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	asked := payout.Request{Kind: payout.Kind(r.GetKind()), Hospital: r.GetHospital(), From: r.GetFromAccount(), Payee: r.GetPayeeId(),
@@ -258,7 +250,7 @@ func payeeMessage(y *payout.Payee) *payoutv1.Payee {
 // ProposePayee implements the call.
 func (p payoutService) ProposePayee(ctx context.Context, r *payoutv1.ProposePayeeRequest) (*payoutv1.ProposePayeeResponse, error) {
 	all, by, err := p.desk(ctx)
-	if err = errors.Join(err, keyed(r.GetIdempotencyKey())); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	one, err := all.ProposePayee(ctx, scopeOf(ctx), r.GetIdempotencyKey(), by, payout.Payee{Hospital: r.GetHospital(), UseFor: r.GetUseFor(),

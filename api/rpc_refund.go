@@ -205,9 +205,6 @@ func (f refundService) readBack(ctx context.Context, r interface {
 
 // ApplyAbnormalRefund implements the call.
 func (f refundService) ApplyAbnormalRefund(ctx context.Context, r *payv1.ApplyAbnormalRefundRequest) (*payv1.ApplyAbnormalRefundResponse, error) {
-	if err := keyed(r.GetIdempotencyKey()); err != nil {
-		return nil, err
-	}
 	one, err := f.s.refunds().ApplyAbnormal(ctx, r.GetHospital(), r.GetRefundNo(), r.GetIdempotencyKey(), caller(ctx).Name)
 	if err != nil {
 		return nil, err

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -206,22 +207,26 @@ func TestACaseIsWorkedOnOverTheAPIByTwoPeople(t *testing.T) {
 		t.Fatal("the sample day has an F1")
 	}
 	id := cases.GetCases()[at].GetId()
-	proposal := &reconv1.ProposeResolutionRequest{CaseId: id, Resolution: "REFUND", Reason: "HIS 无单，患者申请"}
+	proposal := &reconv1.ProposeResolutionRequest{IdempotencyKey: rand.Text(), CaseId: id, Resolution: "REFUND", Reason: "HIS 无单，患者申请"}
 	_, err = checker.ProposeResolution(t.Context(), proposal)
 	denied(t, err, connect.CodePermissionDenied, "NOT_ALLOWED", "case.propose")
-	if _, err := maker.ProposeResolution(t.Context(), proposal); err != nil {
-		t.Fatal(err)
+	for range 2 { // the same word again is the same word
+		proposal.IdempotencyKey = rand.Text()
+		if file, err := maker.ProposeResolution(t.Context(), proposal); err != nil || len(file.GetFile().GetLog()) != 2 {
+			t.Fatal(file, err)
+		}
 	}
+	proposal.IdempotencyKey, proposal.Reason = rand.Text(), "患者来电"
 	_, err = maker.ProposeResolution(t.Context(), proposal)
 	denied(t, err, connect.CodeFailedPrecondition, "CASE_STATE", "")
-	approved, err := checker.ApproveResolution(t.Context(), &reconv1.ApproveResolutionRequest{CaseId: id})
+	approved, err := checker.ApproveResolution(t.Context(), &reconv1.ApproveResolutionRequest{IdempotencyKey: rand.Text(), CaseId: id})
 	if err != nil || approved.GetFile().GetCase().GetMaker() != "王会计" || approved.GetFile().GetCase().GetChecker() != "李主管" {
 		t.Errorf("%v, %v", approved, err)
 	}
-	_, err = checker.ApproveResolution(t.Context(), &reconv1.ApproveResolutionRequest{CaseId: "case_none"})
+	_, err = checker.ApproveResolution(t.Context(), &reconv1.ApproveResolutionRequest{IdempotencyKey: rand.Text(), CaseId: "case_none"})
 	denied(t, err, connect.CodeNotFound, "CASE_UNKNOWN", "case_none")
 	// 18 rows and the pair that nets to zero, on a list of its own.
-	day, err := maker.RunDay(t.Context(), &reconv1.RunDayRequest{Day: "2026-09-15"})
+	day, err := maker.RunDay(t.Context(), &reconv1.RunDayRequest{IdempotencyKey: rand.Text(), Day: "2026-09-15"})
 	if err != nil || len(day.GetDay().GetItems()) != 19 || len(day.GetDay().GetSlices()) != 9 {
 		t.Errorf("%v, %v", day, err)
 	}
@@ -265,14 +270,14 @@ func TestJobsAreManagedOverTheAPI(t *testing.T) {
 	}
 	h := served(t, s)
 	client := jobsv1connect.NewJobServiceClient(h.Client(), h.URL, bearer(newKey(t, s, "赵运营", auth.Operator)))
-	if _, err := client.PauseJob(t.Context(), &jobsv1.PauseJobRequest{Name: "recon"}); err != nil {
+	if _, err := client.PauseJob(t.Context(), &jobsv1.PauseJobRequest{IdempotencyKey: rand.Text(), Name: "recon"}); err != nil {
 		t.Fatal(err)
 	}
 	all, err := client.ListJobs(t.Context(), &jobsv1.ListJobsRequest{})
 	if err != nil || len(all.GetJobs()) != len(s.schedule()) || !slices.ContainsFunc(all.GetJobs(), func(j *jobsv1.Job) bool { return j.GetName() == "recon" && j.GetPausedBy() == "赵运营" }) {
 		t.Errorf("%v, %v", all, err)
 	}
-	_, err = client.RunJob(t.Context(), &jobsv1.RunJobRequest{Name: "gone"})
+	_, err = client.RunJob(t.Context(), &jobsv1.RunJobRequest{IdempotencyKey: rand.Text(), Name: "gone"})
 	denied(t, err, connect.CodeNotFound, "JOB_UNKNOWN", "gone")
 }
 
@@ -291,7 +296,7 @@ func TestAProgramSignsAndNobodyElseCanSignForIt(t *testing.T) {
 	h := served(t, s)
 	key := newKey(t, s, "海天 APP", auth.Service)
 	run := func(client connect.HTTPClient, options ...connect.ClientOption) error {
-		_, err := reconv1connect.NewReconServiceClient(client, h.URL, options...).RunDay(t.Context(), &reconv1.RunDayRequest{Day: "2026-09-15"})
+		_, err := reconv1connect.NewReconServiceClient(client, h.URL, options...).RunDay(t.Context(), &reconv1.RunDayRequest{IdempotencyKey: rand.Text(), Day: "2026-09-15"})
 		return err
 	}
 	for _, option := range []connect.ClientOption{connect.WithProtoJSON(), connect.WithGRPCWeb()} {

@@ -139,7 +139,7 @@ func (c *cycles) handleOne(r *payv1.Refund) error {
 	}
 	_, err := again(c.t.Context(), c.treasurer.ApplyAbnormalRefund, &payv1.ApplyAbnormalRefundRequest{IdempotencyKey: fmt.Sprint(no, c.clock.Load()), Hospital: r.GetHospital(), RefundNo: no})
 	if err == nil {
-		_, err = again(c.t.Context(), c.head.DecideAbnormalRefund, &payv1.DecideAbnormalRefundRequest{Hospital: r.GetHospital(), RefundNo: no, Approve: true, AmountFen: r.GetAmountFen()})
+		_, err = again(c.t.Context(), c.head.DecideAbnormalRefund, &payv1.DecideAbnormalRefundRequest{IdempotencyKey: "abnormal_" + no, Hospital: r.GetHospital(), RefundNo: no, Approve: true, AmountFen: r.GetAmountFen()})
 	}
 	return err
 }

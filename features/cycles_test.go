@@ -156,7 +156,7 @@ func (c *cycles) cycle(ctx context.Context, n int) (*seen, error) {
 		return v, nil
 	}
 	if c.intn(10) < 8 {
-		_, err = again(ctx, c.app.Payments.AcknowledgePayment, &payv1.AcknowledgePaymentRequest{Hospital: v.hospital, OrderNo: v.orderNo, BillNo: p.GetBillNo(),
+		_, err = again(ctx, c.app.Payments.AcknowledgePayment, &payv1.AcknowledgePaymentRequest{IdempotencyKey: "ack_" + v.orderNo, Hospital: v.hospital, OrderNo: v.orderNo, BillNo: p.GetBillNo(),
 			ReceiptNo: "R" + p.GetBillNo(), AmountFen: p.GetAmountFen()})
 	}
 	if err == nil && c.intn(10) < 7 {
@@ -190,7 +190,7 @@ func (c *cycles) refund(ctx context.Context, v *seen, p *payv1.Payment, n int) e
 	}
 	v.refundNo, v.back = back.GetRefundNo(), append(v.back, back.GetStatus())
 	if back.GetStatus() == "APPROVING" {
-		done, err := again(ctx, c.head.DecideRefund, &payv1.DecideRefundRequest{Hospital: v.hospital, RefundNo: v.refundNo, Approve: true, AmountFen: v.asked})
+		done, err := again(ctx, c.head.DecideRefund, &payv1.DecideRefundRequest{IdempotencyKey: "yes_" + v.refundNo, Hospital: v.hospital, RefundNo: v.refundNo, Approve: true, AmountFen: v.asked})
 		if err != nil {
 			return err
 		}
@@ -233,7 +233,7 @@ func TestCyclesUnderFaultsAgreeToTheFen(t *testing.T) {
 	c := &cycles{draw: rand.New(rand.NewPCG(seed, 4)), faults: map[string]int{}, handled: map[string]int{}}
 	c.served = serve(t, patience, func() bool { return c.intn(50) == 0 })
 	for _, name := range []string{"fetch-his", "fetch-statements", "fetch-bills", "recon", "recon.late"} { // not of this test
-		if _, err := again(t.Context(), c.jobs.PauseJob, &jobsv1.PauseJobRequest{Name: name}); err != nil {
+		if _, err := again(t.Context(), c.jobs.PauseJob, &jobsv1.PauseJobRequest{IdempotencyKey: "pause_" + name, Name: name}); err != nil {
 			t.Fatal(err)
 		}
 	}

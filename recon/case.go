@@ -1,6 +1,7 @@
 package recon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -183,12 +184,14 @@ func oneCase(ctx context.Context, tx pgx.Tx, id string) (*Case, error) {
 }
 
 // Decide carries out a proposal, an approval or a rejection. The state change and
-// the journal are one transaction.
+// the journal are one transaction. The same word of the same person again changes
+// nothing.
 func (e *Engine) Decide(ctx context.Context, d Decision) (*Case, error) {
 	dir, err := e.directory(ctx)
 	if err != nil {
 		return nil, err
 	}
+	d.Reason = strings.TrimSpace(d.Detail + " " + d.Reason)
 	out, err := ledger.Submit(ctx, e.Committer, decide, ledger.Request{}, &decision{Decision: d, dir: dir, today: ledger.DayOf(e.Now()), reaches: e.reachable})
 	if err != nil {
 		return nil, err
@@ -219,13 +222,15 @@ type decision struct {
 
 var decide = &ledger.Verb[*decision]{Name: "recon.decide", Run: func(ctx context.Context, b *ledger.Batch, cmds []*decision) []ledger.Outcome {
 	out := make([]ledger.Outcome, len(cmds))
-	seen := map[string]bool{}
+	seen := map[string]int{}
 	for i, d := range cmds {
-		if seen[d.CaseID] {
-			out[i].Err = ErrCaseState.Because("case", "%s is being decided by somebody else at this moment: look again", d.CaseID)
+		if first, ok := seen[d.CaseID]; ok {
+			if out[i] = out[first]; d.Decision != cmds[first].Decision {
+				out[i].Err = ErrCaseState.Because("case", "%s is being decided by somebody else at this moment: look again", d.CaseID)
+			}
 			continue
 		}
-		seen[d.CaseID] = true
+		seen[d.CaseID] = i
 		err := d.run(ctx, b)
 		var refusal ledger.Refusal
 		switch {
@@ -242,6 +247,10 @@ var decide = &ledger.Verb[*decision]{Name: "recon.decide", Run: func(ctx context
 func (d *decision) run(ctx context.Context, b *ledger.Batch) error {
 	c, err := oneCase(ctx, b.Tx(), d.CaseID)
 	if err != nil {
+		return err
+	}
+	said, err := d.said(ctx, b.Tx(), c)
+	if err != nil || said {
 		return err
 	}
 	switch d.Act {
@@ -286,21 +295,32 @@ func (d *decision) propose(b *ledger.Batch, c *Case) error {
 	if r := resolutions[d.Resolution]; r.detail != "" && d.Detail == "" {
 		return ErrResolution.Because("detail", "%s needs %s", d.Resolution, detailWords(r.detail, "en"))
 	}
-	d.Reason = strings.TrimSpace(d.Detail + " " + d.Reason)
 	d.write(b, c, CaseProposed, d.Who, "")
 	return nil
 }
 
+// words are the resolution and the reason that the decision leaves in the case.
+func (d *decision) words(c *Case) (resolution, reason string) {
+	if d.Act == "approve" {
+		return c.Resolution, cmp.Or(d.Reason, c.Reason)
+	}
+	return d.Resolution, d.Reason
+}
+
+// said tells whether this is what the same person did to the case last.
+func (d *decision) said(ctx context.Context, tx pgx.Tx, c *Case) (bool, error) {
+	var who, act, detail string
+	err := tx.QueryRow(ctx, `SELECT who, act, detail FROM recon_case_log WHERE case_id = $1 ORDER BY n DESC LIMIT 1`, c.ID).Scan(&who, &act, &detail)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	resolution, reason := d.words(c)
+	return who == d.Who && act == d.Act && detail == strings.TrimSpace(resolution+" "+reason), err
+}
+
 // write is the compare-and-set of the case with its line in the log.
 func (d *decision) write(b *ledger.Batch, c *Case, to CaseState, maker, checker string) {
-	resolution := d.Resolution
-	if d.Act == "approve" {
-		resolution = c.Resolution
-	}
-	reason := d.Reason
-	if d.Act == "approve" && reason == "" {
-		reason = c.Reason
-	}
+	resolution, reason := d.words(c)
 	b.ExecRows(1, `
 		UPDATE recon_cases SET state = $3, resolution = $4, reason = $5, maker = $6, checker = $7, changed_at = $8
 		WHERE id = $1 AND state = $2`, c.ID, c.State, to, resolution, reason, maker, checker, b.Now())

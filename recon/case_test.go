@@ -164,8 +164,10 @@ func TestCaseWork(t *testing.T) {
 	refused(recon.ErrSuspenseNotNil, "still carries 6.00 on 2241.H1 under "+f1+": a case closes only when its suspense is zero")(h.decide(f1, "wang", "approve", ""))
 	_, err = h.engine.Decide(t.Context(), recon.Decision{CaseID: f1, Who: "wang", Act: "reject", Reason: "  "})
 	refused(recon.ErrResolution, "say why the proposal is rejected")(nil, err)
-	c, err = h.decide(f1, "wang", "reject", "")
-	h.must(err)
+	for range 2 { // the same word of the same person again changes nothing
+		c, err = h.decide(f1, "wang", "reject", "")
+		h.must(err)
+	}
 	if c.State != recon.CaseOpen || c.Resolution != "" || c.Maker != "" {
 		t.Errorf("rejected: %+v", c)
 	}
@@ -180,6 +182,11 @@ func TestCaseWork(t *testing.T) {
 	if c := h.settle(f6, "REFUND"); c.State != recon.CaseApproved {
 		t.Errorf("F6 refunded is %s, its debt is not paid yet", c.State)
 	}
+	c, err = h.decide(f1, "checker", "approve", "")
+	if h.must(err); c.State != recon.CaseClosed {
+		t.Errorf("approved again by the same person it is %s", c.State)
+	}
+	refused(recon.ErrCaseState, "is CLOSED")(h.decide(f1, "wang", "approve", ""))
 	refused(recon.ErrCaseState, "is CLOSED")(h.decide(f1, "li", "propose", "REFUND"))
 	file, err := h.engine.CaseFile(t.Context(), f1)
 	h.must(err)

@@ -239,7 +239,7 @@ func TestWhatHISRefusedIsGivenBack(t *testing.T) {
 	t.Parallel()
 	h := newLivedHouse(t)
 	p := h.paid(5000)
-	_, err := h.payments.Acknowledge(t.Context(), "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeFailed, Reason: channels.Reason{Code: "NO_BILL"}})
+	_, err := h.payments.Acknowledge(t.Context(), paying.Caller{}, "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeFailed, Reason: channels.Reason{Code: "NO_BILL"}})
 	h.must(err)
 	h.at(nextDay, 11, 30)
 	h.tell(sampleDay, "platform", "his", "channel", bill(p.OrderNo))

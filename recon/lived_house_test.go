@@ -140,7 +140,7 @@ func (h *livedHouse) paid(fen ledger.Money, answers ...channels.PayAnswer) *payi
 // acks is HIS's word on a payment.
 func (h *livedHouse) acks(p *paying.Payment, fen ledger.Money) {
 	h.t.Helper()
-	_, err := h.payments.Acknowledge(h.t.Context(), "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeSucceeded, Amount: fen})
+	_, err := h.payments.Acknowledge(h.t.Context(), paying.Caller{}, "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeSucceeded, Amount: fen})
 	h.must(err)
 }
 

@@ -289,7 +289,7 @@ func TestRowsThatChangeUnderTheRun(t *testing.T) {
 	go func() {
 		var errs []error
 		for _, p := range list {
-			_, err := h.payments.Acknowledge(t.Context(), "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeSucceeded, Amount: 5000})
+			_, err := h.payments.Acknowledge(t.Context(), paying.Caller{}, "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeSucceeded, Amount: 5000})
 			errs = append(errs, err)
 		}
 		done <- errors.Join(errs...)

@@ -44,7 +44,7 @@ func (l *life) payees(ctx context.Context) error {
 		if err := l.nextCode(ctx); err != nil {
 			return err
 		}
-		if _, err := l.calls.checker.ApprovePayee(ctx, &payoutv1.ApprovePayeeRequest{Id: proposed.GetPayee().GetId(), Code: l.factor(head)}); err != nil {
+		if _, err := l.calls.checker.ApprovePayee(ctx, &payoutv1.ApprovePayeeRequest{IdempotencyKey: "yes_" + proposed.GetPayee().GetId(), Id: proposed.GetPayee().GetId(), Code: l.factor(head)}); err != nil {
 			return fmt.Errorf("payee of %s: %w", p.hospital.code, err)
 		}
 	}
@@ -115,7 +115,7 @@ func (l *life) payOut(ctx context.Context, key string, list []*payoutv1.RequestP
 		}
 		asked = append(asked, made.GetPayout())
 	}
-	if err := l.approve(ctx, asked); err != nil {
+	if err := l.approve(ctx, key, asked); err != nil {
 		return err
 	}
 	// The sending is a job of every minute; the bank says a little later that it is done.
@@ -128,11 +128,11 @@ func (l *life) payOut(ctx context.Context, key string, list []*payoutv1.RequestP
 }
 
 // approve is the second person, who reads back every payload, the count and the sum.
-func (l *life) approve(ctx context.Context, asked []*payoutv1.Payout) error {
+func (l *life) approve(ctx context.Context, key string, asked []*payoutv1.Payout) error {
 	if err := l.nextCode(ctx); err != nil {
 		return err
 	}
-	read := &payoutv1.ApprovePayoutsRequest{Count: int32(len(asked)), Code: l.factor(head)}
+	read := &payoutv1.ApprovePayoutsRequest{IdempotencyKey: "yes_" + key, Count: int32(len(asked)), Code: l.factor(head)}
 	for _, p := range asked {
 		read.Items = append(read.Items, &payoutv1.ReadBack{Number: p.GetNumber(), Payload: p.GetPayload()})
 		read.SumFen += p.GetAmountFen()

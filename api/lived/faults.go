@@ -152,7 +152,7 @@ func everybody(f *fault, v *visit) { f.row(v, "", &v.fen, &v.fen, &v.fen) }
 // closes is the app that closes an order which nobody has paid.
 func (l *life) closes(ctx context.Context, v *visit) error {
 	closed, err := answered(ctx, func() (*payv1.ClosePaymentResponse, error) {
-		return l.calls.pay.ClosePayment(ctx, &payv1.ClosePaymentRequest{Hospital: v.hospital.code, OrderNo: v.order})
+		return l.calls.pay.ClosePayment(ctx, &payv1.ClosePaymentRequest{IdempotencyKey: "close_" + v.order, Hospital: v.hospital.code, OrderNo: v.order})
 	})
 	if err == nil && closed.GetPayment().GetStatus() != "CLOSED" {
 		err = fmt.Errorf("%w: %s was to be closed and is %s", ErrDemo, v.order, closed.GetPayment().GetStatus())

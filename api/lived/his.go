@@ -75,7 +75,7 @@ func (l *life) tellHIS(ctx context.Context, v *visit) error {
 		return fmt.Errorf("%w: HIS of %s says of bill %s: %s %s", ErrDemo, v.hospital.code, v.bill(), word.Outcome, word.Reason.Text)
 	}
 	_, err := answered(ctx, func() (*payv1.AcknowledgePaymentResponse, error) {
-		return l.calls.pay.AcknowledgePayment(ctx, &payv1.AcknowledgePaymentRequest{Hospital: v.hospital.code, OrderNo: v.order, BillNo: v.bill(),
+		return l.calls.pay.AcknowledgePayment(ctx, &payv1.AcknowledgePaymentRequest{IdempotencyKey: "ack_" + v.order, Hospital: v.hospital.code, OrderNo: v.order, BillNo: v.bill(),
 			ReceiptNo: word.ReceiptNo, AmountFen: int64(word.Amount)})
 	})
 	return err
@@ -104,7 +104,7 @@ func (l *life) asksBack(ctx context.Context, ask *payv1.CreateRefundRequest) (*p
 	r := made.GetRefund()
 	if r.GetStatus() == "APPROVING" {
 		decided, err := answered(ctx, func() (*payv1.DecideRefundResponse, error) {
-			return l.calls.decide.DecideRefund(ctx, &payv1.DecideRefundRequest{Hospital: ask.GetHospital(), RefundNo: r.GetRefundNo(), Approve: true})
+			return l.calls.decide.DecideRefund(ctx, &payv1.DecideRefundRequest{IdempotencyKey: "yes_" + r.GetRefundNo(), Hospital: ask.GetHospital(), RefundNo: r.GetRefundNo(), Approve: true})
 		})
 		if err != nil {
 			return nil, fmt.Errorf("approve refund %s: %w", r.GetRefundNo(), err)
@@ -170,7 +170,7 @@ func (l *life) giveBack(ctx context.Context, b back) error {
 		return fmt.Errorf("%w: HIS does not take refund %s: %s %s", ErrDemo, r.GetRefundNo(), word.Outcome, word.Reason.Text)
 	}
 	_, err = answered(ctx, func() (*payv1.AcknowledgeRefundResponse, error) {
-		return l.calls.refund.AcknowledgeRefund(ctx, &payv1.AcknowledgeRefundRequest{Hospital: v.hospital.code, RefundNo: r.GetRefundNo()})
+		return l.calls.refund.AcknowledgeRefund(ctx, &payv1.AcknowledgeRefundRequest{IdempotencyKey: "ack_" + r.GetRefundNo(), Hospital: v.hospital.code, RefundNo: r.GetRefundNo()})
 	})
 	return err
 }

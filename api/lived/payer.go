@@ -14,7 +14,7 @@ var noticeFaults = map[fate]string{lostNotice: "NOTICE_LOST", twiceNotice: "NOTI
 func (l *life) prepaid(ctx context.Context, v *visit, p *payv1.Payment) (*payv1.Payment, error) {
 	if v.fate == walkedOff {
 		closed, err := answered(ctx, func() (*payv1.ClosePaymentResponse, error) {
-			return l.calls.pay.ClosePayment(ctx, &payv1.ClosePaymentRequest{Hospital: v.hospital.code, OrderNo: v.order})
+			return l.calls.pay.ClosePayment(ctx, &payv1.ClosePaymentRequest{IdempotencyKey: "close_" + v.order, Hospital: v.hospital.code, OrderNo: v.order})
 		})
 		return closed.GetPayment(), err
 	}

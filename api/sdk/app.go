@@ -3,6 +3,7 @@ package sdk
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -108,10 +109,8 @@ func (a *App) Await(ctx context.Context, p *payv1.Payment, every time.Duration) 
 // comes back says what became of it: it may have been paid after all.
 func (a *App) Close(ctx context.Context, hospital, orderNo string) (*payv1.Payment, error) {
 	var out *payv1.ClosePaymentResponse
-	err := again(ctx, func() (err error) {
-		out, err = a.Payments.ClosePayment(ctx, &payv1.ClosePaymentRequest{Hospital: hospital, OrderNo: orderNo})
-		return err
-	})
+	ask := &payv1.ClosePaymentRequest{IdempotencyKey: rand.Text(), Hospital: hospital, OrderNo: orderNo}
+	err := again(ctx, func() (err error) { out, err = a.Payments.ClosePayment(ctx, ask); return err })
 	return out.GetPayment(), err
 }
 

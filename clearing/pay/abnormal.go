@@ -160,7 +160,7 @@ func writeApplications(b *ledger.Batch, all map[key]*Application) {
 func (s *Refunds) ApplyAbnormal(ctx context.Context, hospital, refundNo, key, maker string) (*Refund, error) {
 	switch {
 	case key == "" || len(key) > 128:
-		return nil, ErrField.Because("key", "must be 1 to 128 characters")
+		return nil, ErrField.Because("idempotency_key", "must be 1 to 128 characters")
 	case strings.TrimSpace(maker) == "":
 		return nil, ErrField.Because("maker", "must not be empty: who asks cannot approve")
 	}

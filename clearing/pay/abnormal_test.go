@@ -310,7 +310,7 @@ func TestWhereTheChannelTakesNoApplication(t *testing.T) {
 	n := codePayment("k1", "B1", 10000)
 	n.Channel, n.AuthCode = channels.Alipay, "283456789012345678"
 	p := k.pay(n)
-	if _, err := k.Acknowledge(t.Context(), "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeSucceeded, Amount: 10000}); err != nil {
+	if _, err := k.Acknowledge(t.Context(), Caller{}, "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeSucceeded, Amount: 10000}); err != nil {
 		t.Fatal(err)
 	}
 	frozen := channels.RefundAnswer{Outcome: channels.OutcomeUnknown, Retry: true, Reason: channels.Reason{Kind: channels.ReasonNotRefundable, Code: "ACQ.REASON_TRADE_BEEN_FREEZEN"}}

@@ -87,7 +87,7 @@ func (n *NewPayment) check(t *terms, now time.Time) (*clearing.Merchant, error) 
 	case !ok:
 		return nil, ErrNotFound.Because("hospital", "%q is not set up", n.Hospital)
 	case n.Key == "" || len(n.Key) > 128:
-		return nil, ErrField.Because("key", "must be 1 to 128 characters")
+		return nil, ErrField.Because("idempotency_key", "must be 1 to 128 characters")
 	case !billForm.MatchString(n.BillNo):
 		return nil, ErrField.Because("bill_no", "%q must be 1 to 64 letters, digits and _.:-", n.BillNo)
 	case n.Amount <= 0 || n.Amount > channels.MaxAmount:

@@ -59,9 +59,23 @@ var dischargeVerb = &ledger.Verb[string]{Name: "pay.discharge", Run: func(_ cont
 	return outcomes
 }}
 
+// longestStayKey is the characters of a key that becomes those of several refunds,
+// each with the payment's number behind it.
+const longestStayKey = 90
+
 // Discharge gives back what is left of a stay over its payments, one refund each,
 // in the hospital's order. Asked again with the key it goes on where it stopped.
 func (s *Refunds) Discharge(ctx context.Context, n NewRefund, orders []string) ([]*Refund, error) {
+	switch {
+	case n.Key == "" || len(n.Key) > longestStayKey:
+		return nil, ErrField.Because("refund.idempotency_key", "must be 1 to %d characters", longestStayKey)
+	case len(orders) == 0:
+		return nil, ErrField.Because("order_nos", "must name the payments of the stay")
+	case len(slices.Compact(slices.Sorted(slices.Values(orders)))) < len(orders):
+		return nil, ErrField.Because("order_nos", "name a payment twice: %s", strings.Join(orders, ", "))
+	case n.Amount <= 0:
+		return nil, ErrField.Because("refund.amount_fen", "%d must be above zero", int64(n.Amount))
+	}
 	shares, err := s.divide(ctx, &n, orders)
 	if err != nil {
 		return nil, err

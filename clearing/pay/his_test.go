@@ -80,7 +80,7 @@ func TestAStepBeforeItsTurnIsRefusedWithTheStepThatIsMissing(t *testing.T) {
 				}
 			}
 		}
-		_, err := k.Acknowledge(t.Context(), "H2", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeSucceeded, Amount: 10000})
+		_, err := k.Acknowledge(t.Context(), Caller{}, "H2", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeSucceeded, Amount: 10000})
 		refused("booked before it is paid", err, "HIS_ACKNOWLEDGE comes after PAY", "PAYING")
 		_, err = k.Refunds.Create(t.Context(), ask)
 		refused("refunded before it is paid", err, "REFUND comes after PAY")

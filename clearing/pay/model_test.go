@@ -249,7 +249,7 @@ func (m *model) step() {
 		if draw.IntN(5) == 0 {
 			word = channels.HISAnswer{Outcome: channels.OutcomeFailed}
 		}
-		m.alive(func() error { _, err := m.Acknowledge(ctx, "H1", some(m.orders), word); return err })
+		m.alive(func() error { _, err := m.Acknowledge(ctx, Caller{}, "H1", some(m.orders), word); return err })
 	case 6, 7:
 		order := some(m.orders)
 		p, err := m.Payments.Get(ctx, "H1", order)

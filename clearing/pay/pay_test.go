@@ -272,7 +272,7 @@ func TestAPaymentIsPostedOnceAndMovesWhenHISAcknowledges(t *testing.T) {
 	}
 	k.balances(map[string]ledger.Money{"1122.WX.1900000109": 10000, "2204.H1": 10000, "2206.WX.1900000109": 60, "6601.H1": 60})
 	for range 2 {
-		if p, err := k.Acknowledge(t.Context(), "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeSucceeded, Amount: 12000}); err != nil || p.Acked != 10000 {
+		if p, err := k.Acknowledge(t.Context(), Caller{}, "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeSucceeded, Amount: 12000}); err != nil || p.Acked != 10000 {
 			t.Fatal(p, err)
 		}
 	}
@@ -451,7 +451,7 @@ func TestWordsThatChangeNothing(t *testing.T) {
 	if p.Status != Unknown || p.Act != channels.ActPerson || !p.NextAt.IsZero() {
 		t.Errorf("%+v", p)
 	}
-	if _, err := k.Acknowledge(t.Context(), "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeSucceeded, Amount: 10000}); !errors.Is(err, ErrOrderOfSteps) {
+	if _, err := k.Acknowledge(t.Context(), Caller{}, "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeSucceeded, Amount: 10000}); !errors.Is(err, ErrOrderOfSteps) {
 		t.Errorf("HIS before the money: %v", err)
 	}
 	k.balances(nil)
@@ -465,7 +465,7 @@ func (k *desk) refund(keyText, order string, amount ledger.Money) (*Refund, erro
 func (k *desk) acked(keyText, bill string, amount ledger.Money) *Payment {
 	k.t.Helper()
 	p := k.pay(codePayment(keyText, bill, amount))
-	p, err := k.Acknowledge(k.t.Context(), "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeSucceeded, Amount: amount})
+	p, err := k.Acknowledge(k.t.Context(), Caller{}, "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeSucceeded, Amount: amount})
 	if err != nil {
 		k.t.Fatal(err)
 	}
@@ -587,7 +587,7 @@ func TestHISIsAskedFirstWhereThePlatformCallsIt(t *testing.T) {
 func TestWhatHISRefusedIsGivenBackByTwoPeople(t *testing.T) {
 	k := newDesk(t)
 	p := k.pay(codePayment("k1", "B1", 10000))
-	if _, err := k.Acknowledge(t.Context(), "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeFailed}); err != nil {
+	if _, err := k.Acknowledge(t.Context(), Caller{}, "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeFailed}); err != nil {
 		t.Fatal(err)
 	}
 	r, err := k.refund("r1", p.OrderNo, 10000)

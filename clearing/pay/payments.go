@@ -2,6 +2,7 @@ package pay
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -80,7 +81,7 @@ func (s *Payments) apply(ctx context.Context, p *Payment, g channels.Gateway, an
 }
 
 func (s *Payments) event(ctx context.Context, p *Payment, e *paymentEvent) (*Payment, error) {
-	after, err := s.eventOf(ctx, key{p.Hospital, p.OrderNo}, e)
+	after, err := s.eventOf(ctx, ledger.Request{}, key{p.Hospital, p.OrderNo}, e)
 	if err != nil {
 		return p, err
 	}
@@ -88,15 +89,18 @@ func (s *Payments) event(ctx context.Context, p *Payment, e *paymentEvent) (*Pay
 }
 
 // eventOf applies an event to a payment that the committer reads.
-func (s *Payments) eventOf(ctx context.Context, of key, e *paymentEvent) (*Payment, error) {
+func (s *Payments) eventOf(ctx context.Context, request ledger.Request, of key, e *paymentEvent) (*Payment, error) {
 	t, err := s.current(ctx)
 	if err != nil {
 		return nil, err
 	}
 	e.key, e.terms, e.at = of, t, s.Now()
-	out, err := ledger.Submit(ctx, s.Committer, paymentVerb, ledger.Request{}, e)
+	out, err := ledger.Submit(ctx, s.Committer, paymentVerb, request, e)
 	if err = errors.Join(err, out.Err); err != nil {
 		return nil, err
+	}
+	if out.Replayed {
+		return s.Get(ctx, of.hospital, of.number)
 	}
 	return e.result, nil
 }
@@ -152,7 +156,7 @@ func (s *Payments) Notice(ctx context.Context, channel, merchantNo string, n cha
 		}
 	}
 	answer := n.Payment
-	return s.eventOf(ctx, key{m.Hospital, answer.OrderNo}, &paymentEvent{answer: &answer, merchantNo: from, plan: g.Plan})
+	return s.eventOf(ctx, ledger.Request{}, key{m.Hospital, answer.OrderNo}, &paymentEvent{answer: &answer, merchantNo: from, plan: g.Plan})
 }
 
 // foreignVerb keeps that a channel's own notice for another merchant number came.
@@ -178,10 +182,27 @@ func (h *House) NoteForeign(ctx context.Context, channel, merchantNo, rule strin
 	return errors.Join(err, out.Err)
 }
 
+// Caller is the app whose call this is, with its key for it; the zero Caller is the
+// platform itself, which acts by the state it finds.
+type Caller struct{ App, Key string }
+
 // Acknowledge applies HIS's word on a payment: what it booked, or its refusal with
-// the reason. Where the app calls HIS (his_calls APP) the app hands it in.
-func (s *Payments) Acknowledge(ctx context.Context, hospital, orderNo string, word channels.HISAnswer) (*Payment, error) {
-	return s.eventOf(ctx, key{hospital, orderNo}, &paymentEvent{his: &word, exchange: clearing.NewExchange(orderNo, word.Exchange)})
+// the reason. Where the app calls HIS (his_calls APP) the app hands it in; the same
+// word under the same key changes nothing, another one is ledger.ErrKeyConflict.
+func (s *Payments) Acknowledge(ctx context.Context, by Caller, hospital, orderNo string, word channels.HISAnswer) (*Payment, error) {
+	e := &paymentEvent{his: &word, exchange: clearing.NewExchange(orderNo, word.Exchange)}
+	if by == (Caller{}) {
+		return s.eventOf(ctx, ledger.Request{}, key{hospital, orderNo}, e)
+	}
+	if by.Key == "" || len(by.Key) > 128 {
+		return nil, ErrField.Because("idempotency_key", "must be 1 to 128 characters")
+	}
+	canon, err := json.Marshal(map[string]any{"hospital": hospital, "order_no": orderNo, "bill_no": word.BillNo, "receipt_no": word.ReceiptNo,
+		"amount_fen": int64(word.Amount), "refused": word.Reason.Text})
+	if err != nil {
+		return nil, err
+	}
+	return s.eventOf(ctx, ledger.Request{Scope: "acknowledge:" + by.App, Key: by.Key, Form: 1, Canon: canon}, key{hospital, orderNo}, e)
 }
 
 // reverseAfter is how long after a code payment it may be reversed at the

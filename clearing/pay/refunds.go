@@ -55,7 +55,7 @@ func (s *Refunds) ask(ctx context.Context, t *terms, n *NewRefund) (*refundAsk, 
 	case !ok || !slices.Contains(app.Hospitals, n.Hospital):
 		return nil, ErrNotAllowed.Because("hospital", "app %q may not act for hospital %q", n.App, n.Hospital)
 	case n.Key == "" || len(n.Key) > 128:
-		return nil, ErrField.Because("key", "must be 1 to 128 characters")
+		return nil, ErrField.Because("idempotency_key", "must be 1 to 128 characters")
 	case n.Amount <= 0:
 		return nil, ErrField.Because("amount_fen", "%d must be above zero", n.Amount)
 	case n.Maker == "":

@@ -172,7 +172,7 @@ func TestWhatReconciliationHoldsIsNotPostedHere(t *testing.T) {
 	if err != nil || p.Status != Success || p.Posted {
 		t.Fatal(p, err)
 	}
-	if p, err = k.Acknowledge(t.Context(), "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeSucceeded, Amount: 10000}); err != nil || p.Acked != 0 || p.HIS != HISDone {
+	if p, err = k.Acknowledge(t.Context(), Caller{}, "H1", p.OrderNo, channels.HISAnswer{Outcome: channels.OutcomeSucceeded, Amount: 10000}); err != nil || p.Acked != 0 || p.HIS != HISDone {
 		t.Fatal(p, err)
 	}
 	if got := k.journals(); got != "" {
@@ -249,6 +249,18 @@ func TestADischargeIsRefundedInTheHospitalsOrder(t *testing.T) {
 	ask.Key, ask.Amount = "out2", 30000
 	if _, err := k.Discharge(t.Context(), ask, orders); !errors.Is(err, ErrRefundable) {
 		t.Errorf("more than is left: %v", err)
+	}
+	for field, change := range map[string]func(*NewRefund) []string{
+		"refund.idempotency_key": func(n *NewRefund) []string { n.Key = ""; return orders },
+		"order_nos":              func(*NewRefund) []string { return nil },
+		"order_nos: name":        func(*NewRefund) []string { return append(orders, orders[0]) },
+		"refund.amount_fen":      func(n *NewRefund) []string { n.Amount = 0; return orders },
+	} {
+		wrong := ask
+		named := change(&wrong)
+		if _, err := k.Discharge(t.Context(), wrong, named); !errors.Is(err, ErrField) || !strings.HasPrefix(err.Error(), field) {
+			t.Errorf("%s: %v", field, err)
+		}
 	}
 	for order, want := range map[string]string{clearing.OrderNewest: "2 1", clearing.OrderOldest: "0", clearing.OrderRoute: "1"} {
 		payments := []*Payment{

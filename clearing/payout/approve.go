@@ -216,7 +216,8 @@ func note(b *ledger.Batch, kind, subject, by, text string) {
 }
 
 // Refuse ends a payout that was not sent yet: a checker says no, or a person
-// takes back what is held. The money goes back to AVAIL (J32).
+// takes back what is held. The money goes back to AVAIL (J32). Doing it again, for
+// the same reason, changes nothing.
 func (ps *Payouts) Refuse(ctx context.Context, by Person, number, reason string) (Payout, error) {
 	out, err := ledger.Submit(ctx, ps.Committer, refuseVerb, ledger.Request{}, refuseCommand{by, number, strings.TrimSpace(reason)})
 	if err := errors.Join(err, out.Err); err != nil {
@@ -259,6 +260,8 @@ func (d *desk) refuse(c *refuseCommand, p *Payout) (id ledger.EntryID, err error
 		return id, unknownPayout(c.number)
 	case c.reason == "":
 		return id, ErrRequest.Because("reason", "a refusal needs its reason")
+	case p.State == Refused && p.Reason.Text == c.reason:
+		return id, nil // said before
 	case p.charged || (p.State != Requested && p.State != Approved):
 		return id, ErrState.Because("state", "payout %s is %s: what the bank may have is asked for, not refused", p.Number, p.State.text())
 	}

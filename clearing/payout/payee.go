@@ -120,7 +120,11 @@ func (y *Payee) check(d *clearing.Directory, taken []Payee) (*clearing.Hospital,
 
 // ApprovePayee puts a proposed payee on the white-list, usable 24 hours later; the
 // one that it replaces ends, and what was frozen for it becomes available (J32).
+// Doing it again changes nothing and needs no fresh code.
 func (ps *Payouts) ApprovePayee(ctx context.Context, by Person, id, code string) (Payee, error) {
+	if y, err := ps.payee(ctx, id); err != nil || y.approvedBy(by) {
+		return y, err
+	}
 	factor, err := ps.Factor(ctx, by.Name, code)
 	if err != nil {
 		return Payee{}, fmt.Errorf("approve a payee: second factor: %w", err)
@@ -128,7 +132,7 @@ func (ps *Payouts) ApprovePayee(ctx context.Context, by Person, id, code string)
 	return ps.decidePayee(ctx, payeeDecision{id: id, by: by, factor: factor})
 }
 
-// RefusePayee ends a proposal.
+// RefusePayee ends a proposal. Doing it again changes nothing.
 func (ps *Payouts) RefusePayee(ctx context.Context, by Person, id, reason string) (Payee, error) {
 	return ps.decidePayee(ctx, payeeDecision{id: id, by: by, reason: strings.TrimSpace(reason), refuse: true})
 }
@@ -140,6 +144,9 @@ func (ps *Payouts) decidePayee(ctx context.Context, c payeeDecision) (Payee, err
 	}
 	return ps.payee(ctx, c.id)
 }
+
+// approvedBy tells whether the payee stands on the white-list by this person's word.
+func (y *Payee) approvedBy(by Person) bool { return y.State != "PROPOSED" && y.Checker == by.Name }
 
 type payeeDecision struct {
 	id             string
@@ -173,6 +180,8 @@ func (d *desk) decidePayee(ctx context.Context, c *payeeDecision, before []payee
 	switch {
 	case len(found) == 0:
 		return unknownPayee(c.id)
+	case c.refuse && found[0].State == "REFUSED" && found[0].Reason == c.reason, !c.refuse && found[0].approvedBy(c.by):
+		return nil // said before
 	case found[0].State != "PROPOSED" || twice:
 		return ErrState.Because("state", "payee %s is decided already", c.id)
 	case (found[0].Maker == c.by.Name || found[0].Maker == c.by.For) && !c.refuse:

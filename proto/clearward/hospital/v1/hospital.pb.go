@@ -585,9 +585,11 @@ func (x *App) GetHospitals() []string {
 type SetUpRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// YAML, as `clearward setup` reads it.
-	File          string `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	File string `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *SetUpRequest) Reset() {
@@ -623,6 +625,13 @@ func (*SetUpRequest) Descriptor() ([]byte, []int) {
 func (x *SetUpRequest) GetFile() string {
 	if x != nil {
 		return x.File
+	}
+	return ""
+}
+
+func (x *SetUpRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -748,9 +757,10 @@ const file_clearward_hospital_v1_hospital_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
 	"notify_url\x18\x02 \x01(\tR\tnotifyUrl\x12\x1c\n" +
-	"\thospitals\x18\x03 \x03(\tR\thospitals\"\"\n" +
+	"\thospitals\x18\x03 \x03(\tR\thospitals\"K\n" +
 	"\fSetUpRequest\x12\x12\n" +
-	"\x04file\x18\x01 \x01(\tR\x04file\"\xa0\x01\n" +
+	"\x04file\x18\x01 \x01(\tR\x04file\x12'\n" +
+	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\"\xa0\x01\n" +
 	"\rSetUpResponse\x12\x1c\n" +
 	"\thospitals\x18\x01 \x01(\x05R\thospitals\x12\x1c\n" +
 	"\tmerchants\x18\x02 \x01(\x05R\tmerchants\x12\x14\n" +

@@ -28,11 +28,13 @@ const (
 )
 
 type WriteBackPaymentRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Hospital      string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
-	OrderNo       string                 `protobuf:"bytes,2,opt,name=order_no,json=orderNo,proto3" json:"order_no,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Hospital string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	OrderNo  string                 `protobuf:"bytes,2,opt,name=order_no,json=orderNo,proto3" json:"order_no,omitempty"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *WriteBackPaymentRequest) Reset() {
@@ -75,6 +77,13 @@ func (x *WriteBackPaymentRequest) GetHospital() string {
 func (x *WriteBackPaymentRequest) GetOrderNo() string {
 	if x != nil {
 		return x.OrderNo
+	}
+	return ""
+}
+
+func (x *WriteBackPaymentRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -871,11 +880,13 @@ func (x *QueryPaymentResponse) GetPayment() *Payment {
 }
 
 type ClosePaymentRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Hospital      string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
-	OrderNo       string                 `protobuf:"bytes,2,opt,name=order_no,json=orderNo,proto3" json:"order_no,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Hospital string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	OrderNo  string                 `protobuf:"bytes,2,opt,name=order_no,json=orderNo,proto3" json:"order_no,omitempty"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ClosePaymentRequest) Reset() {
@@ -918,6 +929,13 @@ func (x *ClosePaymentRequest) GetHospital() string {
 func (x *ClosePaymentRequest) GetOrderNo() string {
 	if x != nil {
 		return x.OrderNo
+	}
+	return ""
+}
+
+func (x *ClosePaymentRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -977,9 +995,11 @@ type AcknowledgePaymentRequest struct {
 	// What HIS has booked.
 	AmountFen int64 `protobuf:"varint,5,opt,name=amount_fen,json=amountFen,proto3" json:"amount_fen,omitempty"`
 	// HIS will not serve it, and why; the amount is 0 then.
-	Refused       string `protobuf:"bytes,6,opt,name=refused,proto3" json:"refused,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Refused string `protobuf:"bytes,6,opt,name=refused,proto3" json:"refused,omitempty"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,7,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *AcknowledgePaymentRequest) Reset() {
@@ -1054,6 +1074,13 @@ func (x *AcknowledgePaymentRequest) GetRefused() string {
 	return ""
 }
 
+func (x *AcknowledgePaymentRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
 type AcknowledgePaymentResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Payment       *Payment               `protobuf:"bytes,1,opt,name=payment,proto3" json:"payment,omitempty"`
@@ -1099,11 +1126,13 @@ func (x *AcknowledgePaymentResponse) GetPayment() *Payment {
 }
 
 type WriteBackRefundRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Hospital      string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
-	RefundNo      string                 `protobuf:"bytes,2,opt,name=refund_no,json=refundNo,proto3" json:"refund_no,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Hospital string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	RefundNo string                 `protobuf:"bytes,2,opt,name=refund_no,json=refundNo,proto3" json:"refund_no,omitempty"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *WriteBackRefundRequest) Reset() {
@@ -1146,6 +1175,13 @@ func (x *WriteBackRefundRequest) GetHospital() string {
 func (x *WriteBackRefundRequest) GetRefundNo() string {
 	if x != nil {
 		return x.RefundNo
+	}
+	return ""
+}
+
+func (x *WriteBackRefundRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -1646,9 +1682,11 @@ type DecideAbnormalRefundRequest struct {
 	// Needed where it is rejected.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// As it was shown: another amount is refused. 0 reads nothing back.
-	AmountFen     int64 `protobuf:"varint,5,opt,name=amount_fen,json=amountFen,proto3" json:"amount_fen,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	AmountFen int64 `protobuf:"varint,5,opt,name=amount_fen,json=amountFen,proto3" json:"amount_fen,omitempty"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,6,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DecideAbnormalRefundRequest) Reset() {
@@ -1714,6 +1752,13 @@ func (x *DecideAbnormalRefundRequest) GetAmountFen() int64 {
 		return x.AmountFen
 	}
 	return 0
+}
+
+func (x *DecideAbnormalRefundRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
 }
 
 type DecideAbnormalRefundResponse struct {
@@ -2505,9 +2550,11 @@ type DecideRefundRequest struct {
 	// Needed where it is refused.
 	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
 	// As it was shown: another amount is refused. 0 reads nothing back.
-	AmountFen     int64 `protobuf:"varint,5,opt,name=amount_fen,json=amountFen,proto3" json:"amount_fen,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	AmountFen int64 `protobuf:"varint,5,opt,name=amount_fen,json=amountFen,proto3" json:"amount_fen,omitempty"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,6,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *DecideRefundRequest) Reset() {
@@ -2575,6 +2622,13 @@ func (x *DecideRefundRequest) GetAmountFen() int64 {
 	return 0
 }
 
+func (x *DecideRefundRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
 type DecideRefundResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Refund        *Refund                `protobuf:"bytes,1,opt,name=refund,proto3" json:"refund,omitempty"`
@@ -2620,11 +2674,13 @@ func (x *DecideRefundResponse) GetRefund() *Refund {
 }
 
 type ReissueRefundRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Hospital      string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
-	RefundNo      string                 `protobuf:"bytes,2,opt,name=refund_no,json=refundNo,proto3" json:"refund_no,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Hospital string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	RefundNo string                 `protobuf:"bytes,2,opt,name=refund_no,json=refundNo,proto3" json:"refund_no,omitempty"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ReissueRefundRequest) Reset() {
@@ -2667,6 +2723,13 @@ func (x *ReissueRefundRequest) GetHospital() string {
 func (x *ReissueRefundRequest) GetRefundNo() string {
 	if x != nil {
 		return x.RefundNo
+	}
+	return ""
+}
+
+func (x *ReissueRefundRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -2716,11 +2779,13 @@ func (x *ReissueRefundResponse) GetRefund() *Refund {
 }
 
 type AcknowledgeRefundRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Hospital      string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
-	RefundNo      string                 `protobuf:"bytes,2,opt,name=refund_no,json=refundNo,proto3" json:"refund_no,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Hospital string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
+	RefundNo string                 `protobuf:"bytes,2,opt,name=refund_no,json=refundNo,proto3" json:"refund_no,omitempty"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *AcknowledgeRefundRequest) Reset() {
@@ -2763,6 +2828,13 @@ func (x *AcknowledgeRefundRequest) GetHospital() string {
 func (x *AcknowledgeRefundRequest) GetRefundNo() string {
 	if x != nil {
 		return x.RefundNo
+	}
+	return ""
+}
+
+func (x *AcknowledgeRefundRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -2815,9 +2887,11 @@ type ReplayNoticesRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Hospital string                 `protobuf:"bytes,1,opt,name=hospital,proto3" json:"hospital,omitempty"`
 	// Of the payment or refund.
-	Number        string `protobuf:"bytes,2,opt,name=number,proto3" json:"number,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Number string `protobuf:"bytes,2,opt,name=number,proto3" json:"number,omitempty"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ReplayNoticesRequest) Reset() {
@@ -2860,6 +2934,13 @@ func (x *ReplayNoticesRequest) GetHospital() string {
 func (x *ReplayNoticesRequest) GetNumber() string {
 	if x != nil {
 		return x.Number
+	}
+	return ""
+}
+
+func (x *ReplayNoticesRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -2912,10 +2993,11 @@ var File_clearward_pay_v1_pay_proto protoreflect.FileDescriptor
 
 const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"\n" +
-	"\x1aclearward/pay/v1/pay.proto\x12\x10clearward.pay.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"P\n" +
+	"\x1aclearward/pay/v1/pay.proto\x12\x10clearward.pay.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"y\n" +
 	"\x17WriteBackPaymentRequest\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x19\n" +
-	"\border_no\x18\x02 \x01(\tR\aorderNo\"O\n" +
+	"\border_no\x18\x02 \x01(\tR\aorderNo\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"O\n" +
 	"\x18WriteBackPaymentResponse\x123\n" +
 	"\apayment\x18\x01 \x01(\v2\x19.clearward.pay.v1.PaymentR\apayment\"3\n" +
 	"\x15ListOperationsRequest\x12\x1a\n" +
@@ -2984,12 +3066,13 @@ const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x19\n" +
 	"\border_no\x18\x02 \x01(\tR\aorderNo\"K\n" +
 	"\x14QueryPaymentResponse\x123\n" +
-	"\apayment\x18\x01 \x01(\v2\x19.clearward.pay.v1.PaymentR\apayment\"L\n" +
+	"\apayment\x18\x01 \x01(\v2\x19.clearward.pay.v1.PaymentR\apayment\"u\n" +
 	"\x13ClosePaymentRequest\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x19\n" +
-	"\border_no\x18\x02 \x01(\tR\aorderNo\"K\n" +
+	"\border_no\x18\x02 \x01(\tR\aorderNo\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"K\n" +
 	"\x14ClosePaymentResponse\x123\n" +
-	"\apayment\x18\x01 \x01(\v2\x19.clearward.pay.v1.PaymentR\apayment\"\xc3\x01\n" +
+	"\apayment\x18\x01 \x01(\v2\x19.clearward.pay.v1.PaymentR\apayment\"\xec\x01\n" +
 	"\x19AcknowledgePaymentRequest\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x19\n" +
 	"\border_no\x18\x02 \x01(\tR\aorderNo\x12\x17\n" +
@@ -2998,12 +3081,14 @@ const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"receipt_no\x18\x04 \x01(\tR\treceiptNo\x12\x1d\n" +
 	"\n" +
 	"amount_fen\x18\x05 \x01(\x03R\tamountFen\x12\x18\n" +
-	"\arefused\x18\x06 \x01(\tR\arefused\"Q\n" +
+	"\arefused\x18\x06 \x01(\tR\arefused\x12'\n" +
+	"\x0fidempotency_key\x18\a \x01(\tR\x0eidempotencyKey\"Q\n" +
 	"\x1aAcknowledgePaymentResponse\x123\n" +
-	"\apayment\x18\x01 \x01(\v2\x19.clearward.pay.v1.PaymentR\apayment\"Q\n" +
+	"\apayment\x18\x01 \x01(\v2\x19.clearward.pay.v1.PaymentR\apayment\"z\n" +
 	"\x16WriteBackRefundRequest\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
-	"\trefund_no\x18\x02 \x01(\tR\brefundNo\"K\n" +
+	"\trefund_no\x18\x02 \x01(\tR\brefundNo\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"K\n" +
 	"\x17WriteBackRefundResponse\x120\n" +
 	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"\x91\x06\n" +
 	"\x06Refund\x12\x1a\n" +
@@ -3048,14 +3133,15 @@ const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"\bhospital\x18\x02 \x01(\tR\bhospital\x12\x1b\n" +
 	"\trefund_no\x18\x03 \x01(\tR\brefundNo\"O\n" +
 	"\x1bApplyAbnormalRefundResponse\x120\n" +
-	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"\xa7\x01\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"\xd0\x01\n" +
 	"\x1bDecideAbnormalRefundRequest\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
 	"\trefund_no\x18\x02 \x01(\tR\brefundNo\x12\x18\n" +
 	"\aapprove\x18\x03 \x01(\bR\aapprove\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1d\n" +
 	"\n" +
-	"amount_fen\x18\x05 \x01(\x03R\tamountFen\"P\n" +
+	"amount_fen\x18\x05 \x01(\x03R\tamountFen\x12'\n" +
+	"\x0fidempotency_key\x18\x06 \x01(\tR\x0eidempotencyKey\"P\n" +
 	"\x1cDecideAbnormalRefundResponse\x120\n" +
 	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"N\n" +
 	"\x05Limit\x12\x12\n" +
@@ -3105,48 +3191,52 @@ const file_clearward_pay_v1_pay_proto_rawDesc = "" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
 	"\trefund_no\x18\x02 \x01(\tR\brefundNo\"G\n" +
 	"\x13QueryRefundResponse\x120\n" +
-	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"\x9f\x01\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"\xc8\x01\n" +
 	"\x13DecideRefundRequest\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
 	"\trefund_no\x18\x02 \x01(\tR\brefundNo\x12\x18\n" +
 	"\aapprove\x18\x03 \x01(\bR\aapprove\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1d\n" +
 	"\n" +
-	"amount_fen\x18\x05 \x01(\x03R\tamountFen\"H\n" +
+	"amount_fen\x18\x05 \x01(\x03R\tamountFen\x12'\n" +
+	"\x0fidempotency_key\x18\x06 \x01(\tR\x0eidempotencyKey\"H\n" +
 	"\x14DecideRefundResponse\x120\n" +
-	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"O\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"x\n" +
 	"\x14ReissueRefundRequest\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
-	"\trefund_no\x18\x02 \x01(\tR\brefundNo\"I\n" +
+	"\trefund_no\x18\x02 \x01(\tR\brefundNo\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"I\n" +
 	"\x15ReissueRefundResponse\x120\n" +
-	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"S\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"|\n" +
 	"\x18AcknowledgeRefundRequest\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x1b\n" +
-	"\trefund_no\x18\x02 \x01(\tR\brefundNo\"M\n" +
+	"\trefund_no\x18\x02 \x01(\tR\brefundNo\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"M\n" +
 	"\x19AcknowledgeRefundResponse\x120\n" +
-	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"J\n" +
+	"\x06refund\x18\x01 \x01(\v2\x18.clearward.pay.v1.RefundR\x06refund\"s\n" +
 	"\x14ReplayNoticesRequest\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\x12\x16\n" +
-	"\x06number\x18\x02 \x01(\tR\x06number\"1\n" +
+	"\x06number\x18\x02 \x01(\tR\x06number\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"1\n" +
 	"\x15ReplayNoticesResponse\x12\x18\n" +
-	"\anotices\x18\x01 \x01(\x05R\anotices2\xd4\x05\n" +
+	"\anotices\x18\x01 \x01(\x05R\anotices2\xd9\x05\n" +
 	"\x0ePaymentService\x12`\n" +
 	"\rCreatePayment\x12&.clearward.pay.v1.CreatePaymentRequest\x1a'.clearward.pay.v1.CreatePaymentResponse\x12\\\n" +
 	"\n" +
-	"GetPayment\x12#.clearward.pay.v1.GetPaymentRequest\x1a$.clearward.pay.v1.GetPaymentResponse\"\x03\x90\x02\x01\x12]\n" +
-	"\fQueryPayment\x12%.clearward.pay.v1.QueryPaymentRequest\x1a&.clearward.pay.v1.QueryPaymentResponse\x12]\n" +
+	"GetPayment\x12#.clearward.pay.v1.GetPaymentRequest\x1a$.clearward.pay.v1.GetPaymentResponse\"\x03\x90\x02\x01\x12b\n" +
+	"\fQueryPayment\x12%.clearward.pay.v1.QueryPaymentRequest\x1a&.clearward.pay.v1.QueryPaymentResponse\"\x03\x90\x02\x02\x12]\n" +
 	"\fClosePayment\x12%.clearward.pay.v1.ClosePaymentRequest\x1a&.clearward.pay.v1.ClosePaymentResponse\x12o\n" +
 	"\x12AcknowledgePayment\x12+.clearward.pay.v1.AcknowledgePaymentRequest\x1a,.clearward.pay.v1.AcknowledgePaymentResponse\x12i\n" +
 	"\x10WriteBackPayment\x12).clearward.pay.v1.WriteBackPaymentRequest\x1a*.clearward.pay.v1.WriteBackPaymentResponse\x12h\n" +
-	"\x0eListOperations\x12'.clearward.pay.v1.ListOperationsRequest\x1a(.clearward.pay.v1.ListOperationsResponse\"\x03\x90\x02\x012\xb4\n" +
+	"\x0eListOperations\x12'.clearward.pay.v1.ListOperationsRequest\x1a(.clearward.pay.v1.ListOperationsResponse\"\x03\x90\x02\x012\xbe\n" +
 	"\n" +
-	"\rRefundService\x12`\n" +
-	"\rGetRefundable\x12&.clearward.pay.v1.GetRefundableRequest\x1a'.clearward.pay.v1.GetRefundableResponse\x12]\n" +
+	"\rRefundService\x12e\n" +
+	"\rGetRefundable\x12&.clearward.pay.v1.GetRefundableRequest\x1a'.clearward.pay.v1.GetRefundableResponse\"\x03\x90\x02\x02\x12]\n" +
 	"\fCreateRefund\x12%.clearward.pay.v1.CreateRefundRequest\x1a&.clearward.pay.v1.CreateRefundResponse\x12f\n" +
 	"\x0fDischargeRefund\x12(.clearward.pay.v1.DischargeRefundRequest\x1a).clearward.pay.v1.DischargeRefundResponse\x12Y\n" +
 	"\tGetRefund\x12\".clearward.pay.v1.GetRefundRequest\x1a#.clearward.pay.v1.GetRefundResponse\"\x03\x90\x02\x01\x12_\n" +
-	"\vListRefunds\x12$.clearward.pay.v1.ListRefundsRequest\x1a%.clearward.pay.v1.ListRefundsResponse\"\x03\x90\x02\x01\x12Z\n" +
-	"\vQueryRefund\x12$.clearward.pay.v1.QueryRefundRequest\x1a%.clearward.pay.v1.QueryRefundResponse\x12]\n" +
+	"\vListRefunds\x12$.clearward.pay.v1.ListRefundsRequest\x1a%.clearward.pay.v1.ListRefundsResponse\"\x03\x90\x02\x01\x12_\n" +
+	"\vQueryRefund\x12$.clearward.pay.v1.QueryRefundRequest\x1a%.clearward.pay.v1.QueryRefundResponse\"\x03\x90\x02\x02\x12]\n" +
 	"\fDecideRefund\x12%.clearward.pay.v1.DecideRefundRequest\x1a&.clearward.pay.v1.DecideRefundResponse\x12r\n" +
 	"\x13ApplyAbnormalRefund\x12,.clearward.pay.v1.ApplyAbnormalRefundRequest\x1a-.clearward.pay.v1.ApplyAbnormalRefundResponse\x12u\n" +
 	"\x14DecideAbnormalRefund\x12-.clearward.pay.v1.DecideAbnormalRefundRequest\x1a..clearward.pay.v1.DecideAbnormalRefundResponse\x12`\n" +

@@ -1299,9 +1299,12 @@ type ApprovePayoutsRequest struct {
 	Count  int32                  `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
 	SumFen int64                  `protobuf:"varint,3,opt,name=sum_fen,json=sumFen,proto3" json:"sum_fen,omitempty"`
 	// Of the second factor, six digits.
-	Code          string `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Code string `protobuf:"bytes,4,opt,name=code,proto3" json:"code,omitempty"`
+	// The caller's own: the same again gets the first answer; a fresh code
+	// of the second factor does not make it another request.
+	IdempotencyKey string `protobuf:"bytes,5,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ApprovePayoutsRequest) Reset() {
@@ -1358,6 +1361,13 @@ func (x *ApprovePayoutsRequest) GetSumFen() int64 {
 func (x *ApprovePayoutsRequest) GetCode() string {
 	if x != nil {
 		return x.Code
+	}
+	return ""
+}
+
+func (x *ApprovePayoutsRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -1459,11 +1469,13 @@ func (x *ApprovePayoutsResponse) GetPayouts() []*Payout {
 }
 
 type RefusePayoutRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Number        string                 `protobuf:"bytes,1,opt,name=number,proto3" json:"number,omitempty"`
-	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Number string                 `protobuf:"bytes,1,opt,name=number,proto3" json:"number,omitempty"`
+	Reason string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RefusePayoutRequest) Reset() {
@@ -1506,6 +1518,13 @@ func (x *RefusePayoutRequest) GetNumber() string {
 func (x *RefusePayoutRequest) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *RefusePayoutRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -1624,10 +1643,12 @@ func (x *Pause) GetAskedBy() string {
 }
 
 type PausePayoutsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Reason        string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Reason string                 `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *PausePayoutsRequest) Reset() {
@@ -1663,6 +1684,13 @@ func (*PausePayoutsRequest) Descriptor() ([]byte, []int) {
 func (x *PausePayoutsRequest) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *PausePayoutsRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -1712,9 +1740,11 @@ func (x *PausePayoutsResponse) GetPause() *Pause {
 }
 
 type ResumePayoutsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,1,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ResumePayoutsRequest) Reset() {
@@ -1745,6 +1775,13 @@ func (x *ResumePayoutsRequest) ProtoReflect() protoreflect.Message {
 // Deprecated: Use ResumePayoutsRequest.ProtoReflect.Descriptor instead.
 func (*ResumePayoutsRequest) Descriptor() ([]byte, []int) {
 	return file_clearward_payout_v1_payout_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *ResumePayoutsRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
 }
 
 type ResumePayoutsResponse struct {
@@ -2173,9 +2210,12 @@ type ApprovePayeeRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Of the second factor, six digits.
-	Code          string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Code string `protobuf:"bytes,2,opt,name=code,proto3" json:"code,omitempty"`
+	// The caller's own: the same again gets the first answer; a fresh code
+	// of the second factor does not make it another request.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ApprovePayeeRequest) Reset() {
@@ -2218,6 +2258,13 @@ func (x *ApprovePayeeRequest) GetId() string {
 func (x *ApprovePayeeRequest) GetCode() string {
 	if x != nil {
 		return x.Code
+	}
+	return ""
+}
+
+func (x *ApprovePayeeRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -2267,11 +2314,13 @@ func (x *ApprovePayeeResponse) GetPayee() *Payee {
 }
 
 type RefusePayeeRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Id     string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	Reason string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RefusePayeeRequest) Reset() {
@@ -2314,6 +2363,13 @@ func (x *RefusePayeeRequest) GetId() string {
 func (x *RefusePayeeRequest) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *RefusePayeeRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -2462,32 +2518,36 @@ const file_clearward_payout_v1_payout_proto_rawDesc = "" +
 	"settlement\x18\x01 \x01(\tR\n" +
 	"settlement\x12\x1d\n" +
 	"\n" +
-	"amount_fen\x18\x02 \x01(\x03R\tamountFen\"\x8f\x01\n" +
+	"amount_fen\x18\x02 \x01(\x03R\tamountFen\"\xb8\x01\n" +
 	"\x15ApprovePayoutsRequest\x123\n" +
 	"\x05items\x18\x01 \x03(\v2\x1d.clearward.payout.v1.ReadBackR\x05items\x12\x14\n" +
 	"\x05count\x18\x02 \x01(\x05R\x05count\x12\x17\n" +
 	"\asum_fen\x18\x03 \x01(\x03R\x06sumFen\x12\x12\n" +
-	"\x04code\x18\x04 \x01(\tR\x04code\"<\n" +
+	"\x04code\x18\x04 \x01(\tR\x04code\x12'\n" +
+	"\x0fidempotency_key\x18\x05 \x01(\tR\x0eidempotencyKey\"<\n" +
 	"\bReadBack\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\tR\x06number\x12\x18\n" +
 	"\apayload\x18\x02 \x01(\tR\apayload\"O\n" +
 	"\x16ApprovePayoutsResponse\x125\n" +
-	"\apayouts\x18\x01 \x03(\v2\x1b.clearward.payout.v1.PayoutR\apayouts\"E\n" +
+	"\apayouts\x18\x01 \x03(\v2\x1b.clearward.payout.v1.PayoutR\apayouts\"n\n" +
 	"\x13RefusePayoutRequest\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\tR\x06number\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"K\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"K\n" +
 	"\x14RefusePayoutResponse\x123\n" +
 	"\x06payout\x18\x01 \x01(\v2\x1b.clearward.payout.v1.PayoutR\x06payout\"\x90\x01\n" +
 	"\x05Pause\x12\x1b\n" +
 	"\tpaused_by\x18\x01 \x01(\tR\bpausedBy\x127\n" +
 	"\tpaused_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\bpausedAt\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x19\n" +
-	"\basked_by\x18\x04 \x01(\tR\aaskedBy\"-\n" +
+	"\basked_by\x18\x04 \x01(\tR\aaskedBy\"V\n" +
 	"\x13PausePayoutsRequest\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"H\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\x12'\n" +
+	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\"H\n" +
 	"\x14PausePayoutsResponse\x120\n" +
-	"\x05pause\x18\x01 \x01(\v2\x1a.clearward.payout.v1.PauseR\x05pause\"\x16\n" +
-	"\x14ResumePayoutsRequest\"I\n" +
+	"\x05pause\x18\x01 \x01(\v2\x1a.clearward.payout.v1.PauseR\x05pause\"?\n" +
+	"\x14ResumePayoutsRequest\x12'\n" +
+	"\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\"I\n" +
 	"\x15ResumePayoutsResponse\x120\n" +
 	"\x05pause\x18\x01 \x01(\v2\x1a.clearward.payout.v1.PauseR\x05pause\"\xdb\x02\n" +
 	"\x05Payee\x12\x0e\n" +
@@ -2520,22 +2580,24 @@ const file_clearward_payout_v1_payout_proto_rawDesc = "" +
 	"\x11ListPayeesRequest\x12\x1a\n" +
 	"\bhospital\x18\x01 \x01(\tR\bhospital\"H\n" +
 	"\x12ListPayeesResponse\x122\n" +
-	"\x06payees\x18\x01 \x03(\v2\x1a.clearward.payout.v1.PayeeR\x06payees\"9\n" +
+	"\x06payees\x18\x01 \x03(\v2\x1a.clearward.payout.v1.PayeeR\x06payees\"b\n" +
 	"\x13ApprovePayeeRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x12\n" +
-	"\x04code\x18\x02 \x01(\tR\x04code\"H\n" +
+	"\x04code\x18\x02 \x01(\tR\x04code\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"H\n" +
 	"\x14ApprovePayeeResponse\x120\n" +
-	"\x05payee\x18\x01 \x01(\v2\x1a.clearward.payout.v1.PayeeR\x05payee\"<\n" +
+	"\x05payee\x18\x01 \x01(\v2\x1a.clearward.payout.v1.PayeeR\x05payee\"e\n" +
 	"\x12RefusePayeeRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"G\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"G\n" +
 	"\x13RefusePayeeResponse\x120\n" +
-	"\x05payee\x18\x01 \x01(\v2\x1a.clearward.payout.v1.PayeeR\x05payee2\x85\r\n" +
+	"\x05payee\x18\x01 \x01(\v2\x1a.clearward.payout.v1.PayeeR\x05payee2\x8a\r\n" +
 	"\rPayoutService\x12f\n" +
 	"\rRequestPayout\x12).clearward.payout.v1.RequestPayoutRequest\x1a*.clearward.payout.v1.RequestPayoutResponse\x12_\n" +
 	"\tGetPayout\x12%.clearward.payout.v1.GetPayoutRequest\x1a&.clearward.payout.v1.GetPayoutResponse\"\x03\x90\x02\x01\x12e\n" +
-	"\vListPayouts\x12'.clearward.payout.v1.ListPayoutsRequest\x1a(.clearward.payout.v1.ListPayoutsResponse\"\x03\x90\x02\x01\x12`\n" +
-	"\vQueryPayout\x12'.clearward.payout.v1.QueryPayoutRequest\x1a(.clearward.payout.v1.QueryPayoutResponse\x12b\n" +
+	"\vListPayouts\x12'.clearward.payout.v1.ListPayoutsRequest\x1a(.clearward.payout.v1.ListPayoutsResponse\"\x03\x90\x02\x01\x12e\n" +
+	"\vQueryPayout\x12'.clearward.payout.v1.QueryPayoutRequest\x1a(.clearward.payout.v1.QueryPayoutResponse\"\x03\x90\x02\x02\x12b\n" +
 	"\n" +
 	"GetReceipt\x12&.clearward.payout.v1.GetReceiptRequest\x1a'.clearward.payout.v1.GetReceiptResponse\"\x03\x90\x02\x01\x12}\n" +
 	"\x13ListMissingReceipts\x12/.clearward.payout.v1.ListMissingReceiptsRequest\x1a0.clearward.payout.v1.ListMissingReceiptsResponse\"\x03\x90\x02\x01\x12e\n" +

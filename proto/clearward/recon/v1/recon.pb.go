@@ -28,10 +28,12 @@ const (
 )
 
 type RunDayRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Day           string                 `protobuf:"bytes,1,opt,name=day,proto3" json:"day,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Day   string                 `protobuf:"bytes,1,opt,name=day,proto3" json:"day,omitempty"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,2,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RunDayRequest) Reset() {
@@ -67,6 +69,13 @@ func (*RunDayRequest) Descriptor() ([]byte, []int) {
 func (x *RunDayRequest) GetDay() string {
 	if x != nil {
 		return x.Day
+	}
+	return ""
+}
+
+func (x *RunDayRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -1004,9 +1013,11 @@ type ProposeResolutionRequest struct {
 	// Why, in words.
 	Reason string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	// What the resolution needs beside it: the owner, the settlement.
-	Detail        string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Detail string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,5,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ProposeResolutionRequest) Reset() {
@@ -1067,6 +1078,13 @@ func (x *ProposeResolutionRequest) GetDetail() string {
 	return ""
 }
 
+func (x *ProposeResolutionRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
 type ProposeResolutionResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	File          *CaseFile              `protobuf:"bytes,1,opt,name=file,proto3" json:"file,omitempty"`
@@ -1115,9 +1133,11 @@ type ApproveResolutionRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	CaseId string                 `protobuf:"bytes,1,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
 	// A remark.
-	Reason        string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Reason string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ApproveResolutionRequest) Reset() {
@@ -1160,6 +1180,13 @@ func (x *ApproveResolutionRequest) GetCaseId() string {
 func (x *ApproveResolutionRequest) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *ApproveResolutionRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -1209,11 +1236,13 @@ func (x *ApproveResolutionResponse) GetFile() *CaseFile {
 }
 
 type RejectResolutionRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	CaseId        string                 `protobuf:"bytes,1,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
-	Reason        string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	CaseId string                 `protobuf:"bytes,1,opt,name=case_id,json=caseId,proto3" json:"case_id,omitempty"`
+	Reason string                 `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The caller's own: the same again gets the first answer.
+	IdempotencyKey string `protobuf:"bytes,3,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RejectResolutionRequest) Reset() {
@@ -1256,6 +1285,13 @@ func (x *RejectResolutionRequest) GetCaseId() string {
 func (x *RejectResolutionRequest) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *RejectResolutionRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
 	}
 	return ""
 }
@@ -1405,9 +1441,10 @@ var File_clearward_recon_v1_recon_proto protoreflect.FileDescriptor
 
 const file_clearward_recon_v1_recon_proto_rawDesc = "" +
 	"\n" +
-	"\x1eclearward/recon/v1/recon.proto\x12\x12clearward.recon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"!\n" +
+	"\x1eclearward/recon/v1/recon.proto\x12\x12clearward.recon.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"J\n" +
 	"\rRunDayRequest\x12\x10\n" +
-	"\x03day\x18\x01 \x01(\tR\x03day\";\n" +
+	"\x03day\x18\x01 \x01(\tR\x03day\x12'\n" +
+	"\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\";\n" +
 	"\x0eRunDayResponse\x12)\n" +
 	"\x03day\x18\x01 \x01(\v2\x17.clearward.recon.v1.DayR\x03day\"!\n" +
 	"\rGetDayRequest\x12\x10\n" +
@@ -1486,24 +1523,27 @@ const file_clearward_recon_v1_recon_proto_rawDesc = "" +
 	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x10\n" +
 	"\x03who\x18\x02 \x01(\tR\x03who\x12\x10\n" +
 	"\x03act\x18\x03 \x01(\tR\x03act\x12\x16\n" +
-	"\x06detail\x18\x04 \x01(\tR\x06detail\"\x83\x01\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\"\xac\x01\n" +
 	"\x18ProposeResolutionRequest\x12\x17\n" +
 	"\acase_id\x18\x01 \x01(\tR\x06caseId\x12\x1e\n" +
 	"\n" +
 	"resolution\x18\x02 \x01(\tR\n" +
 	"resolution\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x16\n" +
-	"\x06detail\x18\x04 \x01(\tR\x06detail\"M\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\x12'\n" +
+	"\x0fidempotency_key\x18\x05 \x01(\tR\x0eidempotencyKey\"M\n" +
 	"\x19ProposeResolutionResponse\x120\n" +
-	"\x04file\x18\x01 \x01(\v2\x1c.clearward.recon.v1.CaseFileR\x04file\"K\n" +
+	"\x04file\x18\x01 \x01(\v2\x1c.clearward.recon.v1.CaseFileR\x04file\"t\n" +
 	"\x18ApproveResolutionRequest\x12\x17\n" +
 	"\acase_id\x18\x01 \x01(\tR\x06caseId\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"M\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"M\n" +
 	"\x19ApproveResolutionResponse\x120\n" +
-	"\x04file\x18\x01 \x01(\v2\x1c.clearward.recon.v1.CaseFileR\x04file\"J\n" +
+	"\x04file\x18\x01 \x01(\v2\x1c.clearward.recon.v1.CaseFileR\x04file\"s\n" +
 	"\x17RejectResolutionRequest\x12\x17\n" +
 	"\acase_id\x18\x01 \x01(\tR\x06caseId\x12\x16\n" +
-	"\x06reason\x18\x02 \x01(\tR\x06reason\"L\n" +
+	"\x06reason\x18\x02 \x01(\tR\x06reason\x12'\n" +
+	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\"L\n" +
 	"\x18RejectResolutionResponse\x120\n" +
 	"\x04file\x18\x01 \x01(\v2\x1c.clearward.recon.v1.CaseFileR\x04file\"D\n" +
 	"\x14DownloadDailyRequest\x12\x1a\n" +

@@ -149,6 +149,7 @@ func NewPaymentServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+PaymentServiceQueryPaymentProcedure,
 			connect.WithSchema(paymentServiceMethods.ByName("QueryPayment")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		closePayment: connect.NewClient[v1.ClosePaymentRequest, v1.ClosePaymentResponse](
@@ -298,6 +299,7 @@ func NewPaymentServiceHandler(svc PaymentServiceHandler, opts ...connect.Handler
 		PaymentServiceQueryPaymentProcedure,
 		svc.QueryPayment,
 		connect.WithSchema(paymentServiceMethods.ByName("QueryPayment")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	paymentServiceClosePaymentHandler := connect.NewUnaryHandlerSimple(
@@ -425,6 +427,7 @@ func NewRefundServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			httpClient,
 			baseURL+RefundServiceGetRefundableProcedure,
 			connect.WithSchema(refundServiceMethods.ByName("GetRefundable")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		createRefund: connect.NewClient[v1.CreateRefundRequest, v1.CreateRefundResponse](
@@ -457,6 +460,7 @@ func NewRefundServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			httpClient,
 			baseURL+RefundServiceQueryRefundProcedure,
 			connect.WithSchema(refundServiceMethods.ByName("QueryRefund")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		decideRefund: connect.NewClient[v1.DecideRefundRequest, v1.DecideRefundResponse](
@@ -681,6 +685,7 @@ func NewRefundServiceHandler(svc RefundServiceHandler, opts ...connect.HandlerOp
 		RefundServiceGetRefundableProcedure,
 		svc.GetRefundable,
 		connect.WithSchema(refundServiceMethods.ByName("GetRefundable")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	refundServiceCreateRefundHandler := connect.NewUnaryHandlerSimple(
@@ -713,6 +718,7 @@ func NewRefundServiceHandler(svc RefundServiceHandler, opts ...connect.HandlerOp
 		RefundServiceQueryRefundProcedure,
 		svc.QueryRefund,
 		connect.WithSchema(refundServiceMethods.ByName("QueryRefund")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	refundServiceDecideRefundHandler := connect.NewUnaryHandlerSimple(

@@ -160,6 +160,7 @@ func NewPayoutServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			httpClient,
 			baseURL+PayoutServiceQueryPayoutProcedure,
 			connect.WithSchema(payoutServiceMethods.ByName("QueryPayout")),
+			connect.WithIdempotency(connect.IdempotencyIdempotent),
 			connect.WithClientOptions(opts...),
 		),
 		getReceipt: connect.NewClient[v1.GetReceiptRequest, v1.GetReceiptResponse](
@@ -475,6 +476,7 @@ func NewPayoutServiceHandler(svc PayoutServiceHandler, opts ...connect.HandlerOp
 		PayoutServiceQueryPayoutProcedure,
 		svc.QueryPayout,
 		connect.WithSchema(payoutServiceMethods.ByName("QueryPayout")),
+		connect.WithIdempotency(connect.IdempotencyIdempotent),
 		connect.WithHandlerOptions(opts...),
 	)
 	payoutServiceGetReceiptHandler := connect.NewUnaryHandlerSimple(
