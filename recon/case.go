@@ -192,7 +192,7 @@ func (e *Engine) Decide(ctx context.Context, d Decision) (*Case, error) {
 		return nil, err
 	}
 	d.Reason = strings.TrimSpace(d.Detail + " " + d.Reason)
-	out, err := ledger.Submit(ctx, e.Committer, decide, ledger.Request{}, &decision{Decision: d, dir: dir, today: ledger.DayOf(e.Now()), reaches: e.reachable})
+	out, err := ledger.Submit(ctx, e.Committer, decide, ledger.Request{}, &decision{Decision: d, engine: e, dir: dir, today: ledger.DayOf(e.Now())})
 	if err != nil {
 		return nil, err
 	}
@@ -215,9 +215,9 @@ func (e *Engine) Decide(ctx context.Context, d Decision) (*Case, error) {
 
 type decision struct {
 	Decision
-	dir     *clearing.Directory
-	today   ledger.Day
-	reaches func(*Case) bool // the refund that was decided is sent by us
+	engine *Engine
+	dir    *clearing.Directory
+	today  ledger.Day
 }
 
 var decide = &ledger.Verb[*decision]{Name: "recon.decide", Run: func(ctx context.Context, b *ledger.Batch, cmds []*decision) []ledger.Outcome {
@@ -359,7 +359,7 @@ func (d *decision) approve(ctx context.Context, b *ledger.Batch, c *Case) error 
 		}
 	}
 	to := CaseClosed
-	if len(left) > 0 || d.reaches(c) {
+	if len(left) > 0 || d.engine.reachable(c) {
 		to = CaseApproved
 	}
 	d.write(b, c, to, c.Maker, d.Who)

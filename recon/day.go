@@ -26,6 +26,9 @@ type Engine struct {
 	Now       func() time.Time
 	Progress  func(stage string, done int) // may be nil; stage names what is being counted
 	House     *pay.House                   // may be nil: no channel is asked before a run calls something an orphan (S9)
+	// Paused reads whether people hold back what is released and what becomes the
+	// hospital's own; nil where nobody can.
+	Paused func(ctx context.Context, tx pgx.Tx) (release, settle bool, err error)
 
 	noStage map[string]bool // tests prove that each stage counts by switching it off
 }

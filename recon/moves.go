@@ -15,10 +15,10 @@ type move struct {
 }
 
 // move adds what the resolution moves to the running sums of the merchant number,
-// releases by J25 what it proves, and turns back what has been made the hospital's
-// own of money that has left its account again. The leg and its day keep what is
-// proved of them, so that the day run again counts it; a bank line is no leg of a
-// day's trade.
+// releases by J25 what it proves unless people have paused that, and turns back what
+// has been made the hospital's own of money that has left its account again. The leg
+// and its day keep what is proved of them, so that the day run again counts it; a bank
+// line is no leg of a day's trade.
 func (d *decision) move(ctx context.Context, b *ledger.Batch, c *Case, mv move) error {
 	m := mv.m
 	all, err := readRunning(ctx, b.Tx(), m.Hospital)
@@ -29,16 +29,18 @@ func (d *decision) move(ctx context.Context, b *ledger.Batch, c *Case, mv move) 
 	if r == nil {
 		return nil
 	}
-	was := r.stood
 	r.proved, r.arrived = r.proved+mv.proved, r.arrived+mv.arrived
 	ev := clearing.Event{Merchant: m, Day: d.today, Maker: c.Maker, Checker: d.Who, Settlement: "rel_" + d.today.Compact() + "_" + c.ID}
-	if amount := r.proved - r.released; amount > 0 {
-		ev.Amount, r.released = amount, r.released+amount
-		if err := post(b, ev, "J25"); err != nil {
+	paused, err := d.engine.paused(ctx, b.Tx())
+	if err != nil {
+		return err
+	}
+	if !paused.release {
+		if err := r.release(b, ev); err != nil {
 			return err
 		}
 	}
-	if back := r.owned - r.ownedFee - r.arrived; back > 0 {
+	if back := -r.capacity(); back > 0 {
 		ev.Amount, r.owned = back, r.owned-back
 		ev.Bank, _ = d.dir.Bank(m.Hospital, m.SettlesTo)
 		journal := "-J28c"
@@ -49,11 +51,7 @@ func (d *decision) move(ctx context.Context, b *ledger.Batch, c *Case, mv move) 
 			return err
 		}
 	}
-	b.ExecRows(1, `
-		UPDATE recon_merchants SET proved_fen = $3, released_fen = $4, arrived_fen = $5, owned_fen = $6
-		WHERE channel = $1 AND merchant_no = $2 AND proved_fen = $7 AND released_fen = $8 AND arrived_fen = $9 AND owned_fen = $10`,
-		m.Channel, m.No, int64(r.proved), int64(r.released), int64(r.arrived), int64(r.owned),
-		int64(was.proved), int64(was.released), int64(was.arrived), int64(was.owned))
+	r.write(b, m)
 	if mv.proved == 0 || c.Kind == kindBank {
 		return nil
 	}

@@ -26,11 +26,30 @@ type running struct {
 // only if no decision has, since it read them.
 type stood struct{ proved, released, arrived, owned ledger.Money }
 
+// pauses say what people hold back: what they have paused a run and a decision do not
+// do either, and the job of that name does it once it is resumed.
+type pauses struct{ release, settle bool }
+
+// paused reads them in the transaction that would move the money.
+func (e *Engine) paused(ctx context.Context, tx pgx.Tx) (p pauses, err error) {
+	if e.Paused == nil {
+		return p, nil
+	}
+	if p.release, p.settle, err = e.Paused(ctx, tx); err != nil {
+		return p, fmt.Errorf("read whether release and settle are paused: %w", err)
+	}
+	return p, nil
+}
+
 // moveMoney releases what is proved (J25) and makes the hospital's own what is
-// proved and has reached its bank account (J28c, J30).
+// proved and has reached its bank account (J28c, J30), unless people have paused it.
 func (p *publication) moveMoney(ctx context.Context, b *ledger.Batch) error {
 	h := p.h
 	all, err := readRunning(ctx, b.Tx(), h.hospital.Code)
+	if err != nil {
+		return err
+	}
+	paused, err := h.engine.paused(ctx, b.Tx())
 	if err != nil {
 		return err
 	}
@@ -51,10 +70,11 @@ func (p *publication) moveMoney(ctx context.Context, b *ledger.Batch) error {
 		}
 		was := r.stood
 		r.proved += r.provedNow
-		if err := p.release(b, m, r); err != nil {
-			return err
+		if r.capacity() < 0 {
+			return fmt.Errorf("recon: the statement of %s takes back %s of %s that has been made the hospital's own: ask the bank before this day can be published",
+				h.bankDay(), -r.capacity(), m.No)
 		}
-		if err := p.own(b, m, r); err != nil {
+		if err := p.advance(b, m, r, paused); err != nil {
 			return err
 		}
 		b.ExecRows(1, `
@@ -92,57 +112,72 @@ func readRunning(ctx context.Context, tx pgx.Tx, hospital string) (map[MerchantK
 	return out, err
 }
 
-// release posts J25: one sum per merchant number, day and run, whose members are
-// the run's legs; their digest stands in the entry's reference.
-func (p *publication) release(b *ledger.Batch, m *clearing.Merchant, r *running) error {
-	h, amount := p.h, r.proved-r.released
-	if amount <= 0 {
-		return nil
-	}
-	members := sha256.Sum256(binary.BigEndian.AppendUint64(h.members[:], uint64(amount)))
-	e, err := clearing.NewEntry(clearing.Event{Merchant: m, Day: h.day, Amount: amount, Maker: maker,
-		Settlement: fmt.Sprintf("rel_%s_%s_%d_%x", h.day.Compact(), m.No, h.run, members[:8])}, "J25")
-	if err != nil {
-		return err
-	}
-	r.released += amount
-	_, err = b.Post(e)
-	return err
+// write is the compare-and-set of the sums, where no run has counted anything to them.
+func (r *running) write(b *ledger.Batch, m *clearing.Merchant) {
+	was := r.stood
+	b.ExecRows(1, `
+		UPDATE recon_merchants SET proved_fen = $3, released_fen = $4, arrived_fen = $5, owned_fen = $6, owned_fee_fen = $7
+		WHERE channel = $1 AND merchant_no = $2 AND proved_fen = $8 AND released_fen = $9 AND arrived_fen = $10 AND owned_fen = $11`,
+		m.Channel, m.No, r.proved, r.released, r.arrived, r.owned, r.ownedFee, was.proved, was.released, was.arrived, was.owned)
 }
 
-// own makes proved money with bank money the hospital's own: never more than has
-// reached the account for this merchant number.
-func (p *publication) own(b *ledger.Batch, m *clearing.Merchant, r *running) error {
+// moved says whether anything was released or made the hospital's own since the sums
+// were read.
+func (r *running) moved() bool { return r.released != r.stood.released || r.owned != r.stood.owned }
+
+// advance releases and makes the hospital's own what has come so far. The members of
+// what a run releases are its legs; their digest stands in the entry's reference.
+func (p *publication) advance(b *ledger.Batch, m *clearing.Merchant, r *running, paused pauses) error {
+	h := p.h
+	if !paused.release {
+		members := sha256.Sum256(binary.BigEndian.AppendUint64(h.members[:], uint64(r.proved-r.released)))
+		err := r.release(b, clearing.Event{Merchant: m, Day: h.day, Maker: maker,
+			Settlement: fmt.Sprintf("rel_%s_%s_%d_%x", h.day.Compact(), m.No, h.run, members[:8])})
+		if err != nil {
+			return err
+		}
+	}
+	if paused.settle {
+		return nil
+	}
+	return r.own(b, h.dir, m, h.day, h.bankDay())
+}
+
+// release posts J25 of what is proved and has not been released.
+func (r *running) release(b *ledger.Batch, ev clearing.Event) error {
+	if ev.Amount = r.proved - r.released; ev.Amount <= 0 {
+		return nil
+	}
+	r.released += ev.Amount
+	return post(b, ev, "J25")
+}
+
+// capacity is what has reached the bank account and is not the hospital's own.
+func (r *running) capacity() ledger.Money { return r.arrived - (r.owned - r.ownedFee) }
+
+// own makes proved money with bank money the hospital's own (J28c, J30), on a value
+// day: never more than has reached the account for this merchant number. The fee
+// becomes a debt under the settlement of the day of trade, by which it is paid.
+func (r *running) own(b *ledger.Batch, dir *clearing.Directory, m *clearing.Merchant, trade, on ledger.Day) error {
 	if m.Mode != clearing.ModeA || r.arrived == 0 {
 		return nil
 	}
 	journal, fee := "J28c", r.settledFee-r.ownedFee
-	if m.BearerOn(p.h.day) == clearing.ByHospital {
+	if m.BearerOn(trade) == clearing.ByHospital {
 		journal, fee = "J30", 0
 	}
-	capacity := r.arrived - (r.owned - r.ownedFee)
-	if capacity < 0 {
-		return fmt.Errorf("recon: the statement of %s takes back %s of %s that has been made the hospital's own: ask the bank before this day can be published",
-			p.h.bankDay(), -capacity, m.No)
-	}
-	gross := min(r.released-r.owned, capacity+fee)
+	gross := min(r.released-r.owned, r.capacity()+fee)
 	net := gross - fee
 	if gross <= 0 || net <= 0 {
 		return nil
 	}
-	bank, ok := p.h.dir.Bank(m.Hospital, m.SettlesTo)
+	bank, ok := dir.Bank(m.Hospital, m.SettlesTo)
 	if !ok {
 		return fmt.Errorf("recon: %s settles to %s, which is no account of %s", m.No, m.SettlesTo, m.Hospital)
 	}
-	e, err := clearing.NewEntry(clearing.Event{Merchant: m, Bank: bank, Day: p.h.bankDay(), Amount: net, Fee: fee, Maker: maker,
-		Settlement: settlementRef(m, p.h.day)}, journal)
-	if err != nil {
-		return err
-	}
 	r.owned += gross
 	r.ownedFee += fee
-	_, err = b.Post(e)
-	return err
+	return post(b, clearing.Event{Merchant: m, Bank: bank, Day: on, Amount: net, Fee: fee, Maker: maker, Settlement: settlementRef(m, trade)}, journal)
 }
 
 func settlementRef(m *clearing.Merchant, day ledger.Day) string {
