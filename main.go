@@ -394,7 +394,14 @@ func (c *reconCommands) Run(p *program, asked *kong.Context) error {
 		if err != nil {
 			return err
 		}
-		return found.Write(p.out, flags.Format, flags.Lang)
+		if err := found.Write(p.out, flags.Format, flags.Lang); err != nil || flags.Format != recon.FormatTable {
+			return err
+		}
+		all, err := s.Jobs(p.ctx)
+		if err == nil {
+			api.WriteHeldBack(p.out, all, flags.Lang)
+		}
+		return err
 	})
 }
 

@@ -112,8 +112,9 @@ func (s *Server) doors() http.Handler {
 
 // schedule is what the program does by itself: the details of HIS from 01:00 and
 // the bills from 10:00 until they are there, the run of the day before at 11:30,
-// again while files come late, the proof of what is new in the books every hour, and
-// that of the whole books every night.
+// again while files come late, what people had paused of release and settlement, the
+// proof of what is new in the books every hour, and that of the whole books every
+// night.
 func (s *Server) schedule() []jobs.Job {
 	all := []jobs.Job{
 		{Name: "fetch-his", Cron: "*/10 1-23 * * *", Run: s.fetchHIS},
@@ -121,6 +122,8 @@ func (s *Server) schedule() []jobs.Job {
 		{Name: "fetch-bills", Cron: "*/5 10-23 * * *", Run: s.fetchBills},
 		{Name: "recon", Cron: "30 11 * * *", Run: s.reconcileDue},
 		{Name: "recon.late", Cron: "*/10 12-23 * * *", Run: s.reconcileDue},
+		{Name: jobRelease, Cron: "5-59/10 11-23 * * *", Run: func(ctx context.Context, _ time.Time) (int, error) { return s.Engine.Release(ctx) }},
+		{Name: jobSettle, Cron: "5-59/10 11-23 * * *", Run: func(ctx context.Context, _ time.Time) (int, error) { return s.Engine.Settle(ctx) }},
 		{Name: "poll", Cron: "@every 5s", Run: s.pollPayments},
 		{Name: "send-payouts", Cron: "* * * * *", Run: s.sendPayouts},
 		{Name: "poll-payouts", Cron: "@every 5s", Run: s.pollPayouts},
@@ -134,6 +137,18 @@ func (s *Server) schedule() []jobs.Job {
 		all[i].Run = s.metrics.timed(all[i].Name, all[i].Run)
 	}
 	return all
+}
+
+// The jobs whose pause holds back money that is proved: a run and a decision that are
+// published meanwhile leave it to them.
+const (
+	jobRelease = "release"
+	jobSettle  = "settle"
+)
+
+func pausedMoney(ctx context.Context, tx pgx.Tx) (release, settle bool, err error) {
+	paused, err := jobs.Paused(ctx, tx, jobRelease, jobSettle)
+	return paused[jobRelease], paused[jobSettle], err
 }
 
 // ServingGC is GOGC of a process that answers calls: it holds little, and what a call
@@ -224,6 +239,24 @@ var jobWords = map[string]map[string]string{
 
 func jobTime(at time.Time) string { return at.In(ledger.Beijing).Format("2006-01-02 15:04:05") }
 
+var heldBackWords = map[string]map[string]string{
+	"zh": {jobRelease: "任务 release 已由 %s 暂停：已核对的款项留在待结算，恢复后由该任务转为可结算。",
+		jobSettle: "任务 settle 已由 %s 暂停：到账的可结算款不转为医院自有，恢复后由该任务结转。"},
+	"en": {jobRelease: "The job release is paused by %s: what is proved stays pending until the job releases it.",
+		jobSettle: "The job settle is paused by %s: what is available and has arrived becomes the hospital's own when the job runs again."},
+}
+
+// WriteHeldBack says what people hold back of the hospitals' money by pausing a job,
+// and nothing where they hold nothing back.
+func WriteHeldBack(w io.Writer, all []jobs.Status, lang string) {
+	t := words(heldBackWords, lang)
+	for _, j := range all {
+		if form, ok := t[j.Name]; ok && j.PausedBy != "" {
+			fmt.Fprintf(w, form+"\n", j.PausedBy)
+		}
+	}
+}
+
 // WriteJobs prints the jobs.
 func WriteJobs(w io.Writer, all []jobs.Status, lang string) {
 	t := words(jobWords, lang)
@@ -243,6 +276,7 @@ func WriteJobs(w io.Writer, all []jobs.Status, lang string) {
 		list.add(j.Name, j.Cron, jobTime(j.NextAt), last, state, done, failed)
 	}
 	list.write(w)
+	WriteHeldBack(w, all, lang)
 }
 
 // WriteJobRuns prints the runs of a job.

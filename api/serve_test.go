@@ -19,6 +19,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
 	"github.com/clearward/clearward/api/auth"
 	"github.com/clearward/clearward/api/jobs"
 	"github.com/clearward/clearward/deploy/local"
@@ -220,6 +223,114 @@ func TestTheNetworkIsNotServedInTheClear(t *testing.T) {
 	}
 	if err := Serve(t.Context(), Config{}, ServeOptions{Listen: "8350"}, io.Discard); err == nil || !strings.Contains(err.Error(), "--listen") {
 		t.Errorf("no host: %v", err)
+	}
+}
+
+// A pause of the job release or settle holds money back from a run too, whoever starts
+// it; once it is resumed the job posts what was held back, and no other run does.
+func TestWhatAPausedJobHoldsBackARunLeavesToIt(t *testing.T) {
+	s, ctx := open(t, folder(t)), t.Context()
+	fedSample(t, s)
+	at := time.Date(2026, 9, 16, 11, 0, 0, 0, ledger.Beijing)
+	runner, err := jobs.Open(ctx, s.DB, func() time.Time { return at }, s.log, s.schedule()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	operator := newKey(t, s, "赵运营", auth.Operator)
+	for _, job := range []string{jobRelease, jobSettle} {
+		if err := s.ManageJob(ctx, operator, "pause", job); err != nil {
+			t.Fatal(err)
+		}
+	}
+	moved := func() string {
+		rows, err := s.DB.Pool.Query(ctx, `SELECT kind || ' ' || COUNT(*)::TEXT FROM entries WHERE kind IN ('J25', 'J28c') GROUP BY kind ORDER BY kind`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(list, ", ")
+	}
+	tick := func(hour, minute int) {
+		at = time.Date(2026, 9, 16, hour, minute, 0, 0, ledger.Beijing)
+		if _, err := runner.Tick(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := ledger.Verify(ctx, s.DB, controls()...); err != nil || len(found) > 0 {
+			t.Errorf("at %s: %v, %v", at, found, err)
+		}
+	}
+	tick(11, 30)
+	tick(11, 35)
+	if got := moved(); got != "" {
+		t.Errorf("while it was held back: %s", got)
+	}
+	all, err := s.Jobs(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for lang, says := range map[string][]string{"zh": {"release 已由 赵运营 暂停：已核对的款项留在待结算", "settle 已由 赵运营 暂停"}, "en": {"release is paused by 赵运营: what is proved stays pending", "settle is paused by 赵运营"}} {
+		var list, status bytes.Buffer
+		WriteJobs(&list, all, lang)
+		WriteStatus(&status, &Status{Jobs: all}, lang)
+		for _, one := range says {
+			if !strings.Contains(list.String(), one) || !strings.Contains(status.String(), one) {
+				t.Errorf("%q is missing:\n%s\n%s", one, list.String(), status.String())
+			}
+		}
+	}
+	for _, job := range []string{jobRelease, jobSettle} {
+		if err := s.ManageJob(ctx, operator, "resume", job); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tick(11, 36)
+	if got := moved(); got != "J25 2, J28c 2" {
+		t.Errorf("once it was resumed: %s", got)
+	}
+	day, err := s.Engine.Load(ctx, sampleDay)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := sampleFound(&out, day, "en"); err != nil {
+		t.Error(err, out.String())
+	}
+	tick(11, 45)
+	if got := moved(); got != "J25 2, J28c 2" {
+		t.Errorf("the jobs again: %s", got)
+	}
+}
+
+// Whoever pauses waits for a run that is being published, and none is after that.
+func TestAPauseWaitsForWhatIsUnderWay(t *testing.T) {
+	s, ctx := open(t, folder(t)), t.Context()
+	if _, err := jobs.Open(ctx, s.DB, noon, s.log, s.schedule()...); err != nil {
+		t.Fatal(err)
+	}
+	tx, err := s.DB.Pool.Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(ctx) }()
+	if release, settle, err := pausedMoney(ctx, tx); release || settle || err != nil {
+		t.Fatal(release, settle, err)
+	}
+	change := `SELECT paused FROM jobs WHERE name = $1 FOR UPDATE NOWAIT`
+	var refused *pgconn.PgError
+	if _, err := s.DB.Pool.Exec(ctx, change, jobRelease); !errors.As(err, &refused) || refused.Code != "55P03" {
+		t.Errorf("it is changed while a run that has read it goes on: %v", err)
+	}
+	if _, err := s.DB.Pool.Exec(ctx, change, "recon"); err != nil {
+		t.Errorf("another job waits with it: %v", err)
+	}
+	if err := tx.Commit(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := jobs.Pause(ctx, s.DB, jobRelease, "赵运营"); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -117,7 +117,7 @@ func Open(ctx context.Context, c Config) (s *Server, err error) {
 	s.metrics.alarm(s.skew)
 	s.house = &pay.House{DB: s.DB, Committer: s.committer, Now: s.now, Outside: &outside{s: s, open: map[clearing.Gateway]channels.Gateway{}}}
 	s.banks = &banks{s: s, open: map[clearing.BankLink]channels.BankGateway{}}
-	s.Engine = &recon.Engine{DB: s.DB, Committer: s.committer, Now: s.now, House: s.house}
+	s.Engine = &recon.Engine{DB: s.DB, Committer: s.committer, Now: s.now, House: s.house, Paused: pausedMoney}
 	if s.stack.Holder {
 		// Both are ended by Close, in its order, and not by the caller's interrupt.
 		lasting := context.WithoutCancel(ctx)

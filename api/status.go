@@ -178,6 +178,7 @@ func WriteStatus(w io.Writer, st *Status, lang string) {
 		}
 	}
 	fmt.Fprintf(w, t["jobs"]+"\n", len(st.Jobs), paused, failed)
+	WriteHeldBack(w, st.Jobs, lang)
 	if st.Pause != nil {
 		fmt.Fprintf(w, t["paused"]+"\n", st.Pause.PausedBy, jobTime(st.Pause.PausedAt), st.Pause.Reason)
 	}

@@ -87,6 +87,21 @@ func RunNow(ctx context.Context, d *db.DB, name string, now time.Time) error {
 	return change(ctx, d, name, `UPDATE jobs SET next_at = LEAST(next_at, $2) WHERE name = $1`, now)
 }
 
+// Paused says in a transaction which of the jobs are paused. They stay so until it
+// ends: whoever pauses or resumes one of them waits for that.
+func Paused(ctx context.Context, tx pgx.Tx, names ...string) (map[string]bool, error) {
+	rows, err := tx.Query(ctx, `SELECT name, paused FROM jobs WHERE name = ANY($1::TEXT[]) ORDER BY name FOR SHARE`, names)
+	if err != nil {
+		return nil, fmt.Errorf("read paused jobs: %w", err)
+	}
+	all, name, paused := map[string]bool{}, "", false
+	_, err = pgx.ForEachRow(rows, []any{&name, &paused}, func() error { all[name] = paused; return nil })
+	if err != nil {
+		return nil, fmt.Errorf("read paused jobs: %w", err)
+	}
+	return all, nil
+}
+
 func change(ctx context.Context, d *db.DB, name, sql string, args ...any) error {
 	err := d.InTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		changed, err := tx.Exec(ctx, sql, append([]any{name}, args...)...)
