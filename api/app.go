@@ -68,7 +68,7 @@ func (a AppAct) Act(ctx context.Context, now func() time.Time, out io.Writer) er
 
 func (a AppAct) read(into proto.Message) error {
 	if err := protojson.Unmarshal([]byte(a.Request), into); err != nil {
-		return fmt.Errorf("%w: the request: %w", ErrField, err)
+		return ErrField.Because("request", "%v", err)
 	}
 	return nil
 }

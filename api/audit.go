@@ -62,7 +62,7 @@ var actRows = []string{
 // "" for all.
 func (s *Server) Acts(ctx context.Context, from, to ledger.Day, who string) (all []Act, err error) {
 	if to < from || to > from.Add(auditDays-1) {
-		return nil, fmt.Errorf("%w: to_day: %s is not within %d days of %s", ErrField, to, auditDays, from)
+		return nil, ErrField.Because("to_day", "%s is not within %d days of %s", to, auditDays, from)
 	}
 	err = s.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
 		all = nil

@@ -29,7 +29,7 @@ func Call(ctx context.Context, url, key, method, request string, now func() time
 	}
 	client.Timeout = callTimeout
 	if !json.Valid([]byte(request)) {
-		return fmt.Errorf("%w: the request is no JSON: %s", ErrField, request)
+		return ErrField.Because("request", "it is no JSON: %s", request)
 	}
 	post, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(url, "/")+"/"+strings.TrimPrefix(method, "/"), strings.NewReader(request))
 	if err != nil {

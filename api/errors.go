@@ -35,7 +35,7 @@ var advice = []struct {
 	{auth.ErrNoRole, "give --role"},
 	{auth.ErrNoName, "give --person or --service"},
 	{auth.ErrForbiddenPair, "give the post to somebody else, or revoke the other key"},
-	{pay.ErrField, "correct the field and ask again under a new key"},
+	{pay.ErrField, "correct the field and ask again, under a new key where the call takes one"},
 	{pay.ErrNotAllowed, "look at the app and the hospital in the setup"},
 	{pay.ErrPaid, "GetPayment shows what was paid"},
 	{pay.ErrLive, "QueryPayment asks the channel, ClosePayment ends it, replace=true does both"},

@@ -61,7 +61,7 @@ func (d doorkeeper) once(ctx context.Context, request connect.AnyRequest, next c
 	}
 	key := message.ProtoReflect().Get(field).String()
 	if key == "" || len(key) > longestKey {
-		return nil, fmt.Errorf("%w: %s: must be 1 to %d characters of your own, the same whenever you ask again", ErrField, keyField, longestKey)
+		return nil, ErrField.Because(string(keyField), "must be 1 to %d characters of your own, the same whenever you ask again", longestKey)
 	}
 	if keyedByRow[procedure] {
 		return next(ctx, request)
@@ -176,16 +176,16 @@ type keptRefusal struct {
 	Detail json.RawMessage `json:"detail"`
 }
 
-// outcome is the end of the call as it is kept, and whether it is one. A refusal is,
-// by a rule or of a field; a wrong code of a second factor, and whatever else went
+// outcome is the end of the call as it is kept, and whether it is one. A refusal by a
+// rule is; a wrong code of a second factor, and whatever else went
 // wrong, may go better the next time.
 func (k *keptCall) outcome(answer connect.AnyResponse, failed error) (out ledger.Outcome, final bool, err error) {
 	if failed == nil {
 		text, err := protojson.Marshal(answer.Any().(proto.Message))
 		return ledger.Outcome{Body: string(text)}, true, err
 	}
-	rule := ledger.Refusal{Code: "FIELD"}
-	if !errors.As(failed, &rule) && !errors.Is(failed, ErrField) {
+	var rule ledger.Refusal
+	if !errors.As(failed, &rule) {
 		return out, false, nil
 	}
 	told, detail := k.d.refuse(k.procedure, failed)

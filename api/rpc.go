@@ -150,7 +150,7 @@ func (s *Server) identified(next http.Handler) http.Handler {
 		if strings.HasPrefix(header, sdk.Scheme) {
 			body, who.err = io.ReadAll(io.LimitReader(r.Body, maxRequest+1))
 			if who.err == nil && len(body) > maxRequest {
-				who.err = fmt.Errorf("%w: the body is longer than %d bytes", ErrField, maxRequest)
+				who.err = ErrField.Because("", "the body is longer than %d bytes", maxRequest)
 			}
 			r.Body = io.NopCloser(bytes.NewReader(body))
 		}
@@ -233,52 +233,52 @@ func (d doorkeeper) WrapStreamingClient(next connect.StreamingClientFunc) connec
 
 // errorCodes is the only table that turns our errors into those of the protocol.
 var errorCodes = []struct {
-	err  error
-	code connect.Code
-	name string
+	err   error
+	code  connect.Code
+	name  string // "" where the error is a Refusal, which says it
+	field string
 }{
-	{ErrNoKey, connect.CodeUnauthenticated, "NO_KEY"},
-	{auth.ErrUnknownKey, connect.CodeUnauthenticated, "KEY_UNKNOWN"},
-	{auth.ErrRevoked, connect.CodeUnauthenticated, "KEY_REVOKED"},
-	{auth.ErrEnded, connect.CodeUnauthenticated, "DEPUTY_ENDED"},
-	{auth.ErrSignature, connect.CodeUnauthenticated, "SIGNATURE"},
-	{auth.ErrClock, connect.CodeUnauthenticated, "CLOCK"},
-	{auth.ErrMustSign, connect.CodeUnauthenticated, "MUST_SIGN"},
-	{auth.ErrDenied, connect.CodePermissionDenied, "NOT_ALLOWED"},
-	{auth.ErrNoFactor, connect.CodePermissionDenied, "NO_FACTOR"},
-	{auth.ErrCode, connect.CodePermissionDenied, "CODE"},
-	{auth.ErrCodeUsed, connect.CodePermissionDenied, "CODE_USED"},
-	{auth.ErrFactorLocked, connect.CodePermissionDenied, "FACTOR_LOCKED"},
-	{pay.ErrNotAllowed, connect.CodePermissionDenied, ""},
-	{pay.ErrNotFound, connect.CodeNotFound, ""},
-	{pay.ErrTwoPeople, connect.CodePermissionDenied, ""},
-	{pay.ErrField, connect.CodeInvalidArgument, ""},
-	{ErrNotConnected, connect.CodeFailedPrecondition, "NOT_CONNECTED"},
-	{ErrEnvironment, connect.CodeFailedPrecondition, "ENVIRONMENT"},
-	{payout.ErrSamePerson, connect.CodePermissionDenied, ""},
-	{payout.ErrLimit, connect.CodePermissionDenied, ""},
-	{payout.ErrUnknownPayout, connect.CodeNotFound, ""},
-	{payout.ErrRequest, connect.CodeInvalidArgument, ""},
-	{ErrNoMasterKey, connect.CodeFailedPrecondition, "NO_MASTER_KEY"},
-	{recon.ErrSamePerson, connect.CodePermissionDenied, ""},
-	{recon.ErrCaseUnknown, connect.CodeNotFound, ""},
-	{ledger.ErrKeyConflict, connect.CodeAlreadyExists, ""},
-	{ledger.ErrKeyExpired, connect.CodeOutOfRange, ""},
-	{clearing.ErrCash, connect.CodeInvalidArgument, ""},
-	{ErrField, connect.CodeInvalidArgument, "FIELD"},
-	{clearing.ErrSetup, connect.CodeInvalidArgument, "SETUP"},
-	{ErrNoAccount, connect.CodeNotFound, "ACCOUNT_UNKNOWN"},
-	{jobs.ErrUnknownJob, connect.CodeNotFound, "JOB_UNKNOWN"},
-	{clearing.ErrUnknownHospital, connect.CodeNotFound, "HOSPITAL_UNKNOWN"},
-	{ledger.ErrUnknown, connect.CodeUnavailable, "OUTCOME_UNKNOWN"},
-	{db.ErrAmbiguous, connect.CodeUnavailable, "OUTCOME_UNKNOWN"},
-	{recon.ErrProof, connect.CodeFailedPrecondition, "PROOF"},
-	{context.DeadlineExceeded, connect.CodeDeadlineExceeded, "TOO_LATE"},
-	{context.Canceled, connect.CodeCanceled, "CANCELED"},
+	{ErrNoKey, connect.CodeUnauthenticated, "NO_KEY", ""},
+	{auth.ErrUnknownKey, connect.CodeUnauthenticated, "KEY_UNKNOWN", ""},
+	{auth.ErrRevoked, connect.CodeUnauthenticated, "KEY_REVOKED", ""},
+	{auth.ErrEnded, connect.CodeUnauthenticated, "DEPUTY_ENDED", ""},
+	{auth.ErrSignature, connect.CodeUnauthenticated, "SIGNATURE", ""},
+	{auth.ErrClock, connect.CodeUnauthenticated, "CLOCK", ""},
+	{auth.ErrMustSign, connect.CodeUnauthenticated, "MUST_SIGN", ""},
+	{auth.ErrDenied, connect.CodePermissionDenied, "NOT_ALLOWED", ""},
+	{auth.ErrNoFactor, connect.CodePermissionDenied, "NO_FACTOR", ""},
+	{auth.ErrCode, connect.CodePermissionDenied, "CODE", "code"},
+	{auth.ErrCodeUsed, connect.CodePermissionDenied, "CODE_USED", "code"},
+	{auth.ErrFactorLocked, connect.CodePermissionDenied, "FACTOR_LOCKED", ""},
+	{pay.ErrNotAllowed, connect.CodePermissionDenied, "", ""},
+	{pay.ErrNotFound, connect.CodeNotFound, "", ""},
+	{pay.ErrTwoPeople, connect.CodePermissionDenied, "", ""},
+	{pay.ErrField, connect.CodeInvalidArgument, "", ""},
+	{ErrNotConnected, connect.CodeFailedPrecondition, "NOT_CONNECTED", ""},
+	{ErrEnvironment, connect.CodeFailedPrecondition, "ENVIRONMENT", ""},
+	{payout.ErrSamePerson, connect.CodePermissionDenied, "", ""},
+	{payout.ErrLimit, connect.CodePermissionDenied, "", ""},
+	{payout.ErrUnknownPayout, connect.CodeNotFound, "", ""},
+	{payout.ErrRequest, connect.CodeInvalidArgument, "", ""},
+	{ErrNoMasterKey, connect.CodeFailedPrecondition, "NO_MASTER_KEY", ""},
+	{recon.ErrSamePerson, connect.CodePermissionDenied, "", ""},
+	{recon.ErrCaseUnknown, connect.CodeNotFound, "", ""},
+	{ledger.ErrKeyConflict, connect.CodeAlreadyExists, "", ""},
+	{ledger.ErrKeyExpired, connect.CodeOutOfRange, "", ""},
+	{clearing.ErrCash, connect.CodeInvalidArgument, "", ""},
+	{clearing.ErrSetup, connect.CodeInvalidArgument, "SETUP", "file"},
+	{ErrNoAccount, connect.CodeNotFound, "ACCOUNT_UNKNOWN", "account"},
+	{jobs.ErrUnknownJob, connect.CodeNotFound, "JOB_UNKNOWN", "name"},
+	{clearing.ErrUnknownHospital, connect.CodeNotFound, "HOSPITAL_UNKNOWN", "hospital"},
+	{ledger.ErrUnknown, connect.CodeUnavailable, "OUTCOME_UNKNOWN", ""},
+	{db.ErrAmbiguous, connect.CodeUnavailable, "OUTCOME_UNKNOWN", ""},
+	{recon.ErrProof, connect.CodeFailedPrecondition, "PROOF", ""},
+	{context.DeadlineExceeded, connect.CodeDeadlineExceeded, "TOO_LATE", ""},
+	{context.Canceled, connect.CodeCanceled, "CANCELED", ""},
 }
 
-// ErrField is wrapped where a field of a request cannot be read.
-var ErrField = errors.New("the request cannot be read")
+// ErrField is the refusal of a request of which a field cannot be read.
+var ErrField = ledger.Refusal{Code: "FIELD"}
 
 // tell turns an error into one of the protocol. What is not ours to tell goes to
 // the log under a number, and the caller gets the number.
@@ -303,7 +303,7 @@ func (d doorkeeper) refuse(procedure string, err error) (*connect.Error, *errorv
 		if errors.Is(err, known.err) {
 			code = known.code
 			if known.name != "" {
-				detail.Code, detail.Rule = known.name, err.Error()
+				detail.Code, detail.Field, detail.Rule = known.name, known.field, err.Error()
 			}
 			break
 		}
@@ -351,7 +351,7 @@ func dayField(name, text string, needed bool) (ledger.Day, error) {
 	}
 	day, err := ledger.ParseDay(text)
 	if err != nil {
-		return 0, fmt.Errorf("%w: %s: %q is not a day like 2026-09-15", ErrField, name, text)
+		return 0, ErrField.Because(name, "%q is not a day like 2026-09-15", text)
 	}
 	return day, nil
 }

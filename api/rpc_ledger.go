@@ -117,7 +117,7 @@ func (l ledgerService) ListLines(ctx context.Context, r *ledgerv1.ListLinesReque
 		}
 		opening, err := ledger.Statement(ctx, tx, account.ID, from, to, func(line ledger.Line) error {
 			if len(out.Lines) == maxLines {
-				return fmt.Errorf("%w: to_day: these days have more than %d lines, ask for fewer", ErrField, maxLines)
+				return ErrField.Because("to_day", "these days have more than %d lines, ask for fewer", maxLines)
 			}
 			out.Lines = append(out.Lines, lineMessage(line))
 			return nil
@@ -143,7 +143,7 @@ const maxBulk = 1000
 func cash(ctx context.Context, name string, c *ledgerv1.Cash) (clearing.WindowCash, error) {
 	day, err := dayField(name+".day", c.GetDay(), true)
 	if err == nil && c.GetIdempotencyKey() == "" {
-		err = fmt.Errorf("%w: %s.idempotency_key: it is missing: take one of your own and send it again whenever you ask again", ErrField, name)
+		err = ErrField.Because(name+".idempotency_key", "it is missing: take one of your own and send it again whenever you ask again")
 	}
 	return clearing.WindowCash{Journal: c.GetJournal(), Hospital: c.GetHospital(), Cashier: c.GetCashier(), Amount: ledger.Money(c.GetAmountFen()),
 		Day: day, Ref: c.GetRef(), Maker: caller(ctx).Name}, err
@@ -171,14 +171,14 @@ func (l ledgerService) PostCash(ctx context.Context, r *ledgerv1.PostCashRequest
 // PostCashBulk implements the call.
 func (l ledgerService) PostCashBulk(ctx context.Context, r *ledgerv1.PostCashBulkRequest) (*ledgerv1.PostCashBulkResponse, error) {
 	if n := len(r.GetCash()); n == 0 || n > maxBulk {
-		return nil, fmt.Errorf("%w: cash: %d entries, a call takes 1 to %d", ErrField, n, maxBulk)
+		return nil, ErrField.Because("cash", "%d entries, a call takes 1 to %d", n, maxBulk)
 	}
 	keys, all, seen := make([]string, len(r.GetCash())), make([]clearing.WindowCash, len(r.GetCash())), map[string]int{}
 	for i, c := range r.GetCash() {
 		name := fmt.Sprintf("cash[%d]", i)
 		first, twice := seen[c.GetIdempotencyKey()]
 		if twice {
-			return nil, fmt.Errorf("%w: %s.idempotency_key: it is that of cash[%d]", ErrField, name, first)
+			return nil, ErrField.Because(name+".idempotency_key", "it is that of cash[%d]", first)
 		}
 		var err error
 		if all[i], err = cash(ctx, name, c); err != nil {

@@ -137,7 +137,7 @@ func (p paymentService) AcknowledgePayment(ctx context.Context, r *payv1.Acknowl
 		word = channels.HISAnswer{Outcome: channels.OutcomeFailed, Reason: channels.Reason{Kind: channels.ReasonRequest, Text: r.GetRefused()}}
 	}
 	if (r.GetRefused() == "") != (r.GetAmountFen() > 0) {
-		return nil, fmt.Errorf("%w: amount_fen: it is what HIS has booked, or nothing where HIS refused", ErrField)
+		return nil, ErrField.Because("amount_fen", "it is what HIS has booked, or nothing where HIS refused")
 	}
 	one, err := p.of(ctx, r.GetHospital(), r.GetOrderNo(), func(ctx context.Context, hospital, orderNo string) (*pay.Payment, error) {
 		return p.s.payments().Acknowledge(ctx, pay.Caller{App: caller(ctx).Name, Key: r.GetIdempotencyKey()}, hospital, orderNo, word)
@@ -168,7 +168,7 @@ func (p paymentService) ListOperations(ctx context.Context, r *payv1.ListOperati
 	}
 	h, ok := dir.Hospital(r.GetHospital())
 	if !ok {
-		return nil, fmt.Errorf("%w: hospital: %q is not set up", ErrField, r.GetHospital())
+		return nil, ErrField.Because("hospital", "%q is not set up", r.GetHospital())
 	}
 	out := &payv1.ListOperationsResponse{}
 	for _, biz := range pay.Businesses() {

@@ -185,7 +185,7 @@ func (p payoutService) ApprovePayouts(ctx context.Context, r *payoutv1.ApprovePa
 	for i, item := range r.GetItems() {
 		payload, err := hex.DecodeString(item.GetPayload())
 		if err != nil {
-			return nil, fmt.Errorf("%w: items[%d].payload: it is hexadecimal, as it was shown", ErrField, i)
+			return nil, ErrField.Because(fmt.Sprintf("items[%d].payload", i), "it is hexadecimal, as it was shown")
 		}
 		a.Items = append(a.Items, payout.ApprovedItem{Number: item.GetNumber(), Payload: payload})
 	}

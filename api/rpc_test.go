@@ -81,8 +81,12 @@ func denied(t *testing.T, err error, code connect.Code, name, says string) {
 		t.Errorf("got %v, want %v saying %q", err, code, says)
 		return
 	}
-	if got := refusalOf(t, err).GetCode(); got != name {
-		t.Errorf("%v carries the detail %q, not %s", err, got, name)
+	detail := refusalOf(t, err)
+	if detail.GetCode() != name {
+		t.Errorf("%v carries the detail %q, not %s", err, detail.GetCode(), name)
+	}
+	if code == connect.CodeInvalidArgument && detail.GetField() == "" {
+		t.Errorf("%v does not name the field", err)
 	}
 }
 
