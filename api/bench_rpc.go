@@ -7,15 +7,20 @@ import (
 	"net/http"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/clearward/clearward/api/auth"
 	"github.com/clearward/clearward/api/sdk"
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/channels/sandbox/live"
 	"github.com/clearward/clearward/clearing"
+	"github.com/clearward/clearward/ledger/db"
 	ledgerv1 "github.com/clearward/clearward/proto/clearward/ledger/v1"
 	"github.com/clearward/clearward/proto/clearward/ledger/v1/ledgerv1connect"
 	payv1 "github.com/clearward/clearward/proto/clearward/pay/v1"
@@ -88,8 +93,9 @@ func (c *calling) pay(ctx context.Context, channel, prefix string) (reading, err
 			return reading{}, err
 		}
 	}
-	return c.b.perSecond(ctx, c.b.size.callers, func(ctx context.Context) error {
-		n := c.next.Add(1)
+	took := lasted{from: time.Now().Add(c.b.size.span / 10), whole: map[string]time.Duration{}}
+	r, err := c.b.perSecond(ctx, c.b.size.callers, func(ctx context.Context) error {
+		n, began := c.next.Add(1), time.Now()
 		p, err := c.app.Pay(ctx, &payv1.CreatePaymentRequest{IdempotencyKey: fmt.Sprintf("pay_%012d", n), Hospital: "RPC", Channel: channel,
 			BillNo: fmt.Sprintf("B%012d", n), BizType: "OUTPATIENT", Terminal: fmt.Sprintf("W%02d", n%64), Way: "CODE", AmountFen: 100 + n%9973,
 			AuthCode: fmt.Sprintf("%s%016d", prefix, n), ClientIp: "127.0.0.1"})
@@ -100,8 +106,56 @@ func (c *calling) pay(ctx context.Context, channel, prefix string) (reading, err
 			return err
 		}
 		_, err = c.app.Payments.AcknowledgePayment(ctx, &payv1.AcknowledgePaymentRequest{IdempotencyKey: "ack_" + p.GetOrderNo(), Hospital: "RPC", OrderNo: p.GetOrderNo(), BillNo: p.GetBillNo(), ReceiptNo: p.GetBillNo(), AmountFen: p.GetAmountFen()})
+		took.note(p.GetOrderNo(), began)
 		return err
 	})
+	if err == nil {
+		r.detail, err = took.less(ctx, c.b.server.DB)
+	}
+	return r, err
+}
+
+// lasted is how long each payment took, by its number.
+type lasted struct {
+	from  time.Time // what began before it does not count
+	mu    sync.Mutex
+	whole map[string]time.Duration
+}
+
+func (l *lasted) note(order string, began time.Time) {
+	took := time.Since(began)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if began.After(l.from) {
+		l.whole[order] = took
+	}
+}
+
+// less says what is left of the payments' times without the calls to the channel,
+// which are kept with each payment in whole milliseconds.
+func (l *lasted) less(ctx context.Context, d *db.DB) (string, error) {
+	var own []time.Duration
+	err := d.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT number, SUM(took_ms)::INT8 FROM exchanges GROUP BY number`)
+		if err != nil {
+			return err
+		}
+		var order string
+		var outside int64
+		_, err = pgx.ForEachRow(rows, []any{&order, &outside}, func() error {
+			if whole, ok := l.whole[order]; ok {
+				own = append(own, whole-time.Duration(outside)*time.Millisecond)
+			}
+			return nil
+		})
+		return err
+	})
+	if err != nil || len(own) == 0 {
+		return "", err
+	}
+	slices.Sort(own)
+	at := func(percent int) float64 { return 1000 * own[len(own)*percent/100].Seconds() }
+	return fmt.Sprintf("without the channel's own time p50 %.1f, p99 %.1f ms, target ≤ 60", at(50), at(99)), nil
 }
 
 // close ends what was opened.
