@@ -3,19 +3,21 @@ package recon
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/clearing/pay"
 )
 
-// doubt names a row of the platform that the channel is asked about before a run
-// calls it an orphan (S9).
+// doubt names a row of the platform that the channel, or HIS, is asked about before a
+// run calls it an orphan (S9).
 type doubt struct {
 	kind             channels.Kind
 	hospital, number string
+	his              bool // HIS is asked
 }
 
-// asksAtOnce is how many questions to the channels are under way at a time.
+// asksAtOnce is how many questions to the outside are under way at a time.
 const asksAtOnce = 8
 
 // doubtful says whether the platform and the channel's bill tell the leg in two
@@ -38,41 +40,72 @@ func (leg *Leg) doubtful(r *Rules) bool {
 	return false
 }
 
+// unheard says that the details of HIS lack a payment or refund that succeeded for the
+// platform, so that HIS's own word goes with the case: it has booked it since, or has
+// lost a row of its details, or does not serve it. A leg that is open as before was
+// asked about when it was found. Of what HIS alone has there is no row to ask with.
+func (leg *Leg) unheard() bool {
+	lacks := leg.Code == I1 || leg.Code == I3 || leg.Code == Phantom
+	return lacks && leg.lives() != nil && leg.platform.Status == channels.Success && !leg.unchanged()
+}
+
 // noteDoubt keeps the leg's row for confirm.
 func (h *hospitalRun) noteDoubt(leg *Leg) {
-	if h.engine.House == nil || !leg.doubtful(h.rules) {
+	if h.engine.House == nil || leg.Kind != channels.Pay && leg.Kind != channels.Refund {
 		return
 	}
-	d := doubt{leg.Kind, leg.Hospital, leg.OrderNo}
+	d := doubt{kind: leg.Kind, hospital: leg.Hospital, number: leg.OrderNo}
 	if leg.Kind == channels.Refund {
 		d.number = leg.RefundNo
 	}
-	h.doubts = append(h.doubts, d)
+	if leg.doubtful(h.rules) {
+		h.doubts = append(h.doubts, d)
+	}
+	if d.his = true; leg.unheard() {
+		h.doubts = append(h.doubts, d)
+	}
 }
 
-// confirm asks the channel once about each row that a run doubts and applies the
-// answers by the ordinary verbs, which keep them; asked is what the run has asked
-// before. It says whether anything was asked: the day is then matched anew. No
+// confirm asks once about each row that a run doubts and applies the answers by the
+// ordinary verbs, which keep them; asked is what the run has asked before. It says
+// whether an answer may change what the run sees: the day is then matched anew. No
 // answer, or one that is refused, leaves a row as it is: the run says so of it.
 func (e *Engine) confirm(ctx context.Context, doubts []doubt, asked map[doubt]bool) bool {
-	payments, refunds := pay.Payments{House: e.House}, pay.Refunds{House: e.House}
 	var wait sync.WaitGroup
-	slots, some := make(chan struct{}, asksAtOnce), false
+	var changed atomic.Bool
+	slots := make(chan struct{}, asksAtOnce)
 	for _, d := range doubts {
 		if asked[d] {
 			continue
 		}
-		asked[d], some = true, true
+		asked[d] = true
 		slots <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-slots }()
-			if d.kind == channels.Pay {
-				_, _ = payments.Query(ctx, d.hospital, d.number)
-			} else {
-				_, _ = refunds.Query(ctx, d.hospital, d.number)
+			if e.ask(ctx, d) {
+				changed.Store(true)
 			}
 		})
 	}
 	wait.Wait()
-	return some
+	return changed.Load()
+}
+
+// ask asks about one row. A channel's answer may always be news; HIS's is where HIS
+// has booked what it had not said so far.
+func (e *Engine) ask(ctx context.Context, d doubt) (changed bool) {
+	payments, refunds := pay.Payments{House: e.House}, pay.Refunds{House: e.House}
+	switch pays := d.kind == channels.Pay; {
+	case d.his && pays:
+		changed, _ = payments.AskHIS(ctx, d.hospital, d.number)
+	case d.his:
+		_ = refunds.AskHIS(ctx, d.hospital, d.number)
+	case pays:
+		_, _ = payments.Query(ctx, d.hospital, d.number)
+		changed = true
+	default:
+		_, _ = refunds.Query(ctx, d.hospital, d.number)
+		changed = true
+	}
+	return changed
 }

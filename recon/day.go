@@ -25,7 +25,7 @@ type Engine struct {
 	Committer *ledger.Committer
 	Now       func() time.Time
 	Progress  func(stage string, done int) // may be nil; stage names what is being counted
-	House     *pay.House                   // may be nil: no channel is asked before a run calls something an orphan (S9)
+	House     *pay.House                   // may be nil: nobody is asked before a run calls something an orphan (S9)
 	// Paused reads whether people hold back what is released and what becomes the
 	// hospital's own; nil where nobody can.
 	Paused func(ctx context.Context, tx pgx.Tx) (release, settle bool, err error)
@@ -136,7 +136,7 @@ func (e *Engine) runOnce(ctx context.Context, day ledger.Day, asked map[doubt]bo
 	return d, errors.Join(append(failed, err)...)
 }
 
-// matchAll matches the hospitals whose inputs changed, again where the channel was
+// matchAll matches the hospitals whose inputs changed, again where the channel or HIS was
 // asked about what does not agree, and then those that hold
 // the other half of a payment found there: a case of two hospitals is judged with
 // both halves on the table.

@@ -33,6 +33,7 @@ type livedHouse struct {
 	words    map[string]channels.PayAnswer    // of queries, by order
 	ends     map[string]channels.RefundAnswer // of refunds asked about again, by number
 	asked    int
+	his      channels.HISGateway // nil where the app calls it
 }
 
 func newLivedHouse(t testing.TB) *livedHouse {
@@ -57,6 +58,9 @@ func newLivedHouseOf(t testing.TB, setup string) *livedHouse {
 
 func (h *livedHouse) Gateway(string, string) (channels.Gateway, error) { return scripted{h}, nil }
 func (h *livedHouse) HIS(string) (channels.HISGateway, error) {
+	if h.his != nil {
+		return h.his, nil
+	}
 	return nil, errors.New("the app calls HIS")
 }
 

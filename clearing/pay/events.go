@@ -22,7 +22,7 @@ type paymentEvent struct {
 	notify   bool // the app has an address
 	at       time.Time
 	plan     func(way channels.Way) channels.Plan
-	asked    *clearing.Exchange // a question before the call
+	asked    *clearing.Exchange // a question before the call; alone it is only kept
 	exchange *clearing.Exchange
 
 	answer     *channels.PayAnswer

@@ -56,10 +56,7 @@ func (s *Payments) tellHIS(ctx context.Context, p *Payment) error {
 		return err
 	}
 	e := &paymentEvent{}
-	request := channels.HISRequest{
-		Hospital: p.Hospital, BillNo: p.BillNo, OrderNo: p.OrderNo, TradeNo: p.TradeNo, Amount: p.Amount, Tender: p.Channel,
-		Operator: p.Terminal, PaidAt: p.SuccessAt, Key: "ack-" + p.OrderNo, BizType: p.BizType,
-	}
+	request := p.toHIS()
 	word := channels.HISAnswer{Outcome: channels.OutcomeFailed, Reason: channels.Reason{Kind: channels.ReasonNotFound}}
 	if p.HISTries > 0 { // an answer was lost: what HIS has booked is asked for before it is told again
 		word = his.Order(ctx, request)
@@ -75,6 +72,40 @@ func (s *Payments) tellHIS(ctx context.Context, p *Payment) error {
 	e.his, e.exchange = &word, clearing.NewExchange(p.OrderNo, word.Exchange)
 	_, err = s.event(context.WithoutCancel(ctx), p, e)
 	return err
+}
+
+// toHIS is what HIS is told of a payment, and asked about.
+func (p *Payment) toHIS() channels.HISRequest {
+	return channels.HISRequest{
+		Hospital: p.Hospital, BillNo: p.BillNo, OrderNo: p.OrderNo, TradeNo: p.TradeNo, Amount: p.Amount, Tender: p.Channel,
+		Operator: p.Terminal, PaidAt: p.SuccessAt, Key: "ack-" + p.OrderNo, BizType: p.BizType,
+	}
+}
+
+// AskHIS asks HIS once what it has booked of a payment, where the platform calls HIS,
+// and keeps the answer; reconciliation does so before it says that HIS lacks the
+// payment (S9). That it is booked is applied by the ordinary rules, and changed says
+// that this was news. That it is not served, or no answer, changes nothing: WriteBack
+// goes on by its plan, and what becomes of the money a person decides.
+func (s *Payments) AskHIS(ctx context.Context, hospital, orderNo string) (changed bool, err error) {
+	if err := s.callsHIS(ctx, hospital); err != nil {
+		return false, err
+	}
+	p, err := s.Get(ctx, hospital, orderNo)
+	if err != nil {
+		return false, err
+	}
+	his, err := s.Outside.HIS(hospital)
+	if err != nil {
+		return false, err
+	}
+	word := his.Order(ctx, p.toHIS())
+	e := &paymentEvent{asked: clearing.NewExchange(p.OrderNo, word.Exchange)}
+	if word.Outcome == channels.OutcomeSucceeded {
+		e.his = &word
+	}
+	after, err := s.event(ctx, p, e)
+	return err == nil && after.HIS != p.HIS, err
 }
 
 // bookFirst has HIS say that it booked a payment, or refuses it, before it is asked
@@ -153,6 +184,27 @@ func (s *Refunds) TellHIS(ctx context.Context, hospital, refundNo string) (*Refu
 		return nil, err
 	}
 	return s.Get(ctx, hospital, refundNo)
+}
+
+// AskHIS asks HIS once how much of the refund's payment it lets be given back still,
+// where the platform calls HIS, and keeps the answer; reconciliation does so before it
+// says that HIS lacks the refund (S9). It changes nothing: HIS voids the charge, or a
+// person decides.
+func (s *Refunds) AskHIS(ctx context.Context, hospital, refundNo string) error {
+	if err := s.callsHIS(ctx, hospital); err != nil {
+		return err
+	}
+	r, err := s.Get(ctx, hospital, refundNo)
+	if err != nil {
+		return err
+	}
+	his, err := s.Outside.HIS(hospital)
+	if err != nil {
+		return err
+	}
+	word := his.Refundable(ctx, r.toHIS("", ""))
+	_, err = s.event(ctx, r, &refundEvent{asked: clearing.NewExchange(r.RefundNo, word.Exchange)})
+	return err
 }
 
 func (s *Refunds) tellHIS(ctx context.Context, r *Refund) error {

@@ -19,7 +19,7 @@ type refundEvent struct {
 	merchant *clearing.Merchant
 	at       time.Time
 	platform bool
-	asked    *clearing.Exchange // a question before the call
+	asked    *clearing.Exchange // a question before the call; alone it is only kept
 	exchange *clearing.Exchange
 	notify   bool
 
@@ -140,6 +140,8 @@ func (w *refundWork) apply() (ledger.EntryID, error) {
 		return ledger.EntryID{}, w.rules()
 	case w.applied != nil:
 		return ledger.EntryID{}, w.sent()
+	case w.asked != nil:
+		return ledger.EntryID{}, nil
 	}
 	return ledger.EntryID{}, w.goOn()
 }
