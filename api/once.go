@@ -52,7 +52,10 @@ func (d doorkeeper) once(ctx context.Context, request connect.AnyRequest, next c
 	procedure := request.Spec().Procedure
 	method, ok := request.Spec().Schema.(protoreflect.MethodDescriptor)
 	message, isProto := request.Any().(proto.Message)
-	if !ok || !isProto || reads(method) {
+	switch {
+	case !ok || !isProto:
+		return nil, fmt.Errorf("it is not described what %s is asked", procedure)
+	case reads(method):
 		return next(ctx, request)
 	}
 	field := method.Input().Fields().ByName(keyField)
