@@ -56,3 +56,17 @@ func (m *Merchant) BearerOn(day ledger.Day) Bearer {
 	}
 	return ByPlatform
 }
+
+// LastBorneBy returns the newest day, up to and including day, of which by bears the
+// fee; false where there was none.
+func (m *Merchant) LastBorneBy(by Bearer, day ledger.Day) (ledger.Day, bool) {
+	if m.BearerOn(day) == by {
+		return day, true
+	}
+	for i := len(m.Rates) - 1; i > 0; i-- {
+		if m.Rates[i].From <= day && m.Rates[i-1].Bearer == by {
+			return m.Rates[i].From.Add(-1), true
+		}
+	}
+	return 0, false
+}

@@ -1,6 +1,7 @@
 package clearing
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ type Event struct {
 	Mode          Mode         // where neither merchant number nor bank account says it
 
 	Day    ledger.Day   // the business day on which it counts; it dates the fee's bearer
+	Trade  ledger.Day   // of a settlement: the day of trade, which then dates the fee's bearer; 0 = Day
 	Amount ledger.Money // of a settlement: net, what reaches the bank
 	Fee    ledger.Money // of a settlement: billed less returned
 	Short  ledger.Money // E27b: what did not arrive; E39, J35b: what the custody money of the hospital does not cover
@@ -210,7 +212,7 @@ func (e *Event) bearer() Bearer {
 	if e.Merchant == nil {
 		return ByPlatform
 	}
-	return e.Merchant.BearerOn(e.Day)
+	return e.Merchant.BearerOn(cmp.Or(e.Trade, e.Day))
 }
 
 // ref is the number by which people know the event.

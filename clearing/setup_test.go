@@ -137,6 +137,14 @@ func TestSetupAddsWhatIsNew(t *testing.T) {
 	if a, b := m.BearerOn(20260630), m.BearerOn(20260701); a != ByPlatform || b != ByHospital {
 		t.Errorf("bearers %s and %s", a, b)
 	}
+	for day, want := range map[ledger.Day]ledger.Day{20260630: 20260630, 20260701: 20260630, 20261001: 20260630} {
+		if got, ok := m.LastBorneBy(ByPlatform, day); got != want || !ok {
+			t.Errorf("the platform bore the fee last on %s as of %s", got, day)
+		}
+	}
+	if got, ok := m.LastBorneBy(ByHospital, 20260630); ok {
+		t.Errorf("before the change the hospital bore a fee on %s", got)
+	}
 	if got := m.FeeReturnedAt(20260701, 10000, 38); got != 0 {
 		t.Errorf("a contract that returns no fee returned %s", got)
 	}

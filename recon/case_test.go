@@ -290,10 +290,14 @@ func TestDecisionsStayWhenTheDayRunsAgain(t *testing.T) {
 			t.Errorf("%s was %s before the new version, is %s", code, before[code], after[code])
 		}
 	}
-	// Of the 64.50 that were released, 55.50 have bank money: the refund of 60.00
-	// that the channel took by itself (F5) was paid out of the same account.
-	if got := -after["2202.H1.AVAIL"]; got != 900 {
-		t.Errorf("AVAIL is %s, want 9.00", got)
+	// Of the 64.50 that were released 60.00 are proved no longer: the refund that the
+	// channel took by itself (F5). The next release is less by that; what rests in the
+	// account beside the 4.50 is no money of the hospital's.
+	if got := -after["2202.H1.AVAIL"]; got != 6000 {
+		t.Errorf("AVAIL is %s, want 60.00", got)
+	}
+	if got := after["1002.HOSP.755947919810515"]; got != 6951-450 {
+		t.Errorf("in the account and not the hospital's own is %s, want 65.01", got)
 	}
 	h.idle(sampleDay)
 }

@@ -22,7 +22,7 @@ func (e *Engine) Release(ctx context.Context) (int, error) {
 // bank account, for every merchant number in mode A, and says for how many: what was
 // paused, and what a decision has released or tied to a credit since the last run.
 func (e *Engine) Settle(ctx context.Context) (int, error) {
-	return e.onward(ctx, settleReleased, `released_fen > owned_fen AND arrived_fen > owned_fen - owned_fee_fen`)
+	return e.onward(ctx, settleReleased, `released_fen > owned_fen AND proved_fen > owned_fen AND arrived_fen > owned_fen - owned_fee_fen`)
 }
 
 // onward is a merchant number whose money a job moves on.

@@ -13,7 +13,8 @@ import (
 )
 
 // running is what of a merchant number's money has come how far: a row of
-// recon_merchants.
+// recon_merchants. Its fees are those that the platform bears; what the hospital bears
+// is taken off what is proved.
 type running struct {
 	proved, released    ledger.Money
 	arrived, settledFee ledger.Money
@@ -156,17 +157,21 @@ func (r *running) release(b *ledger.Batch, ev clearing.Event) error {
 func (r *running) capacity() ledger.Money { return r.arrived - (r.owned - r.ownedFee) }
 
 // own makes proved money with bank money the hospital's own (J28c, J30), on a value
-// day: never more than has reached the account for this merchant number. The fee
-// becomes a debt under the settlement of the day of trade, by which it is paid.
+// day: never more than has reached the account for this merchant number, and never
+// what is proved no longer. A fee that the platform bears becomes a debt under the
+// settlement of the day of trade, by which it is paid.
 func (r *running) own(b *ledger.Batch, dir *clearing.Directory, m *clearing.Merchant, trade, on ledger.Day) error {
 	if m.Mode != clearing.ModeA || r.arrived == 0 {
 		return nil
 	}
 	journal, fee := "J28c", r.settledFee-r.ownedFee
-	if m.BearerOn(trade) == clearing.ByHospital {
+	// What is left of the fees of days before the hospital bore them is owed as theirs.
+	if day, ok := m.LastBorneBy(clearing.ByPlatform, trade); ok && (fee != 0 || day == trade) {
+		trade = day
+	} else {
 		journal, fee = "J30", 0
 	}
-	gross := min(r.released-r.owned, r.capacity()+fee)
+	gross := min(min(r.released, r.proved)-r.owned, r.capacity()+fee)
 	net := gross - fee
 	if gross <= 0 || net <= 0 {
 		return nil
@@ -177,7 +182,7 @@ func (r *running) own(b *ledger.Batch, dir *clearing.Directory, m *clearing.Merc
 	}
 	r.owned += gross
 	r.ownedFee += fee
-	return post(b, clearing.Event{Merchant: m, Bank: bank, Day: on, Amount: net, Fee: fee, Maker: maker, Settlement: settlementRef(m, trade)}, journal)
+	return post(b, clearing.Event{Merchant: m, Bank: bank, Day: on, Trade: trade, Amount: net, Fee: fee, Maker: maker, Settlement: settlementRef(m, trade)}, journal)
 }
 
 func settlementRef(m *clearing.Merchant, day ledger.Day) string {

@@ -93,7 +93,7 @@ func (h *hospitalRun) bankEffects(bank *clearing.BankAccount, m *clearing.Mercha
 		ev := clearing.Event{Merchant: m, Hospital: h.hospital, Bank: bank, Day: c.day, Amount: x.Amount, Fee: x.Fee,
 			BankRef: ref, Maker: maker, Case: row.CaseID}
 		if m != nil {
-			ev.Settlement = settlementRef(m, row.Day)
+			ev.Settlement, ev.Trade = settlementRef(m, row.Day), row.Day
 		}
 		if x.Journal == "E27b" {
 			ev.Short = -row.D
@@ -208,7 +208,13 @@ func (p *publication) settlement(ctx context.Context, b *ledger.Batch, m *cleari
 		return nil, fmt.Errorf("%w: the settlement of %s on %s was changed while the run was matching", ledger.ErrStale, m.No, day)
 	}
 	r.arrived += s.Arrived - was.Arrived
-	r.settledFee += s.Fee - was.Fee
+	// A fee that the hospital bears was taken out of what is pending (J04b): so much
+	// less of it is to be released.
+	if fee := s.Fee - was.Fee; m.BearerOn(day) == clearing.ByHospital {
+		r.provedNow -= fee
+	} else {
+		r.settledFee += fee
+	}
 	return p.settled(m, s, row, old)
 }
 
