@@ -18,30 +18,48 @@ import (
 // no torn end of a killed process, and the file is not to be trusted.
 var ErrDamaged = errors.New("journal damaged")
 
+// ErrKind is wrapped where a record is of a kind that the books do not have.
+var ErrKind = errors.New("journal has a record of another kind")
+
+// Kinds says for each kind of record how it is let stand at start: see Of.
+type Kinds map[string]func(body []byte) error
+
+// Of reads a record into its type before it is let stand.
+func Of[T any](apply func(T) error) func(body []byte) error {
+	return func(body []byte) error {
+		var record T
+		if err := json.Unmarshal(body, &record); err != nil {
+			return err
+		}
+		return apply(record)
+	}
+}
+
 // Journal is one open file. Its methods may be called by many at once; the order
-// of the records is the order of the calls of Append.
+// of the records is the order of the calls of Keep.
 type Journal struct {
 	file *os.File
 
 	mu       sync.Mutex
 	ready    *sync.Cond
-	pending  []byte // appended, not yet handed to the disk
-	appended int64  // bytes ever appended
+	pending  []byte // kept, not yet handed to the disk
+	appended int64  // bytes ever kept
 	durable  int64  // bytes that are on disk
 	err      error  // of the disk: nothing is acknowledged after it
+	failed   error  // of the books: nor after this
 	closing  bool
 	done     chan struct{}
 }
 
-// Open reads the file, which is made where it is missing, hands every record to
-// replay in order and opens it for more. A last line that was torn by a kill is
-// cut off: nobody was answered for it.
-func Open(path string, replay func(kind string, body []byte) error) (*Journal, error) {
+// Open reads the file, which is made where it is missing, lets every record stand
+// in order and opens it for more. A last line that was torn by a kill is cut off:
+// nobody was answered for it.
+func Open(path string, kinds Kinds) (*Journal, error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("journal: %w", err)
 	}
-	whole, err := read(file, replay)
+	whole, err := read(file, kinds)
 	if err == nil {
 		err = file.Truncate(whole)
 	}
@@ -57,8 +75,8 @@ func Open(path string, replay func(kind string, body []byte) error) (*Journal, e
 	return j, nil
 }
 
-// read replays the whole lines and returns where they end.
-func read(file *os.File, replay func(kind string, body []byte) error) (int64, error) {
+// read lets the whole lines stand and returns where they end.
+func read(file *os.File, kinds Kinds) (int64, error) {
 	in := bufio.NewReaderSize(file, 1<<20)
 	var whole int64
 	for number := 1; ; number++ {
@@ -76,7 +94,11 @@ func read(file *os.File, replay func(kind string, body []byte) error) (int64, er
 			}
 			return 0, fmt.Errorf("%w: line %d", ErrDamaged, number)
 		}
-		if err := replay(kind, body); err != nil {
+		apply := kinds[kind]
+		if apply == nil {
+			return 0, fmt.Errorf("%w: line %d: %q", ErrKind, number, kind)
+		}
+		if err := apply(body); err != nil {
 			return 0, fmt.Errorf("line %d: %w", number, err)
 		}
 		whole += int64(len(line))
@@ -95,42 +117,45 @@ func parse(line []byte) (kind string, body []byte, ok bool) {
 
 func check(rest []byte) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE(rest)) }
 
-// Append writes a record behind all earlier ones, without waiting for the disk,
-// and returns the position to give to Wait. The kind is one word.
-func (j *Journal) Append(kind string, record any) (int64, error) {
+// Keep writes a record behind all earlier ones, without waiting for the disk. One
+// that cannot be kept makes every later Durable fail. The kind is one word.
+func (j *Journal) Keep(kind string, record any) {
 	body, err := json.Marshal(record)
 	if err != nil {
-		return 0, fmt.Errorf("journal: %w", err)
+		j.Fail(fmt.Errorf("journal: %w", err))
+		return
 	}
 	rest := append(append([]byte(kind), ' '), body...)
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if j.err != nil {
-		return 0, j.err
+		return
 	}
 	before := len(j.pending)
 	j.pending = fmt.Appendf(j.pending, "%s %s\n", check(rest), rest)
 	j.appended += int64(len(j.pending) - before)
 	j.ready.Broadcast()
-	return j.appended, nil
 }
 
-// Position is that of the last record appended.
-func (j *Journal) Position() int64 {
+// Fail makes every later Durable fail, unless err is nil: books that cannot follow
+// their journal answer nobody.
+func (j *Journal) Fail(err error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.appended
+	if j.failed == nil {
+		j.failed = err
+	}
 }
 
-// Wait returns once everything up to the position is on disk. Those who wait at
-// the same time share one fsync.
-func (j *Journal) Wait(position int64) error {
+// Durable returns once everything that was kept is on disk. Those who wait at the
+// same time share one fsync.
+func (j *Journal) Durable() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for j.durable < position && j.err == nil {
+	for position := j.appended; j.durable < position && j.err == nil; {
 		j.ready.Wait()
 	}
-	return j.err
+	return errors.Join(j.failed, j.err)
 }
 
 // run hands what has gathered to the disk, again and again.

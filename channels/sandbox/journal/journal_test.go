@@ -17,10 +17,10 @@ import (
 func open(t *testing.T, path string) (*journal.Journal, []string) {
 	t.Helper()
 	var seen []string
-	j, err := journal.Open(path, func(kind string, body []byte) error {
-		seen = append(seen, kind+string(body))
+	j, err := journal.Open(path, journal.Kinds{"n": journal.Of(func(n int) error {
+		seen = append(seen, fmt.Sprint("n", n))
 		return nil
-	})
+	})})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,11 +29,8 @@ func open(t *testing.T, path string) (*journal.Journal, []string) {
 
 func put(t *testing.T, j *journal.Journal, n int) {
 	t.Helper()
-	at, err := j.Append("n", n)
-	if err == nil {
-		err = j.Wait(at)
-	}
-	if err != nil {
+	j.Keep("n", n)
+	if err := j.Durable(); err != nil {
 		t.Error(err)
 	}
 }
@@ -99,8 +96,40 @@ func TestADamagedRecordBeforeTheLastIsNotPassedOver(t *testing.T) {
 	if err := os.WriteFile(path, whole, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := journal.Open(path, func(string, []byte) error { return nil }); !errors.Is(err, journal.ErrDamaged) {
+	if _, err := journal.Open(path, journal.Kinds{"n": journal.Of(func(int) error { return nil })}); !errors.Is(err, journal.ErrDamaged) {
 		t.Errorf("err = %v", err)
+	}
+}
+
+func TestARecordOfAnotherKindIsNotPassedOver(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	j, _ := open(t, path)
+	put(t, j, 1)
+	if err := j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := journal.Open(path, journal.Kinds{"m": journal.Of(func(int) error { return nil })}); !errors.Is(err, journal.ErrKind) {
+		t.Errorf("err = %v", err)
+	}
+}
+
+func TestBooksThatCannotFollowAnswerNobodyAnyMore(t *testing.T) {
+	j, _ := open(t, filepath.Join(t.TempDir(), "journal"))
+	behind := errors.New("behind")
+	j.Fail(nil)
+	put(t, j, 1)
+	j.Fail(behind)
+	j.Keep("n", 2)
+	if err := j.Durable(); !errors.Is(err, behind) {
+		t.Errorf("after the books failed: %v", err)
+	}
+	other, _ := open(t, filepath.Join(t.TempDir(), "journal"))
+	other.Keep("n", func() {}) // no JSON
+	if err := other.Durable(); err == nil {
+		t.Error("a record was lost, and nobody was told")
+	}
+	if err := errors.Join(j.Close(), other.Close()); err != nil {
+		t.Error(err)
 	}
 }
 

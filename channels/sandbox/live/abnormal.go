@@ -45,7 +45,7 @@ func (s *Server) onMerchantPlatform(no, refundNo, to string) error {
 	}
 	s.apply(r, payee(to), s.cfg.Now().Unix())
 	s.mu.Unlock()
-	return s.durable()
+	return s.journal.Durable()
 }
 
 // channel is 退款渠道, received 退款入账账户, as query and notice say them.

@@ -76,7 +76,7 @@ func (s *Server) admin() http.Handler {
 		sums, err := s.Sums(r.FormValue("merchant"), r.FormValue("day"))
 		show(w, sums, err)
 	})
-	mux.HandleFunc("POST /notices", func(w http.ResponseWriter, _ *http.Request) { show(w, s.flush(), s.durable()) })
+	mux.HandleFunc("POST /notices", func(w http.ResponseWriter, _ *http.Request) { show(w, s.flush(), s.journal.Durable()) })
 	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) { show(w, s.keysOf(), nil) })
 	mux.HandleFunc("POST /certificates", func(w http.ResponseWriter, _ *http.Request) {
 		err := s.keys.rotate()
@@ -148,7 +148,7 @@ func (s *Server) payAsPayer(no, orderNo, code string) error {
 	if !waits {
 		return fmt.Errorf("%w: no order waits for a payer there", ErrRefused)
 	}
-	return s.durable()
+	return s.journal.Durable()
 }
 
 // flush sends every waiting notice now.
@@ -162,7 +162,7 @@ func (s *Server) flush() int {
 	for _, n := range waiting {
 		image := *n
 		image.Next = s.cfg.Now().Unix()
-		s.keep("notice", &image)
+		s.journal.Keep("notice", &image)
 		s.applyNotice(&image)
 	}
 	return len(waiting)

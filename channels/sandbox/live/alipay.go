@@ -145,7 +145,7 @@ func (s *Server) serveAlipay(w http.ResponseWriter, in *http.Request) {
 		return
 	}
 	f, n := s.workAlipay(r)
-	if err := s.durable(); err != nil {
+	if err := s.journal.Durable(); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}

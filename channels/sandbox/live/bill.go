@@ -195,7 +195,7 @@ func (s *Server) spoilBill(f Fault) error {
 	if err != nil {
 		return err
 	}
-	return s.durable()
+	return s.journal.Durable()
 }
 
 func (s *Server) spoil(m *merchant, f Fault) error {

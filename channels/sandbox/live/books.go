@@ -2,12 +2,11 @@ package live
 
 import (
 	"container/heap"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/channels/sandbox/journal"
 	"github.com/clearward/clearward/ledger"
 )
 
@@ -157,60 +156,15 @@ func (r *refund) refundID() string {
 	return fmt.Sprintf("5030000701%s%011d", ledger.DayOf(time.Unix(r.At, 0)).Compact(), r.Seq)
 }
 
-// keep writes a record behind the others. A disk that fails makes every later
-// answer fail (durable).
-func (s *Server) keep(kind string, record any) {
-	if _, err := s.journal.Append(kind, record); err != nil {
-		s.broken = err
+// kinds are those of the records in books.journal.
+func (s *Server) kinds() journal.Kinds {
+	return journal.Kinds{
+		"order":      journal.Of(s.applyOrder),
+		"refund":     journal.Of(s.applyRefund),
+		"withdrawal": journal.Of(s.applyWithdrawal),
+		"fault":      journal.Of(func(f Fault) error { s.applyFault(f); return nil }),
+		"notice":     journal.Of(func(n *notice) error { s.applyNotice(n); return nil }),
 	}
-}
-
-// durable waits until all that was kept is on disk.
-func (s *Server) durable() error {
-	s.mu.Lock()
-	err, at := s.broken, s.journal.Position()
-	s.mu.Unlock()
-	return errors.Join(err, s.journal.Wait(at))
-}
-
-// replay takes one record of the journal at start.
-func (s *Server) replay(kind string, body []byte) error {
-	take := func(v any) error { return json.Unmarshal(body, v) }
-	switch kind {
-	case "order":
-		var o order
-		if err := take(&o); err != nil {
-			return err
-		}
-		return s.applyOrder(o)
-	case "refund":
-		var r refund
-		if err := take(&r); err != nil {
-			return err
-		}
-		return s.applyRefund(r)
-	case "withdrawal":
-		var w withdrawal
-		if err := take(&w); err != nil {
-			return err
-		}
-		return s.applyWithdrawal(w)
-	case "fault":
-		var f Fault
-		if err := take(&f); err != nil {
-			return err
-		}
-		s.applyFault(f)
-		return nil
-	case "notice":
-		n := &notice{}
-		if err := take(n); err != nil {
-			return err
-		}
-		s.applyNotice(n)
-		return nil
-	}
-	return fmt.Errorf("%w: a record of kind %q", ErrRefused, kind)
 }
 
 func (s *Server) numbered(no string) (*merchant, error) {
@@ -225,10 +179,8 @@ func (s *Server) putOrder(o order) *order {
 	if o.Seq == 0 {
 		o.Seq = s.lastOrder + 1
 	}
-	s.keep("order", &o)
-	if err := s.applyOrder(o); err != nil {
-		s.broken = err
-	}
+	s.journal.Keep("order", &o)
+	s.journal.Fail(s.applyOrder(o))
 	return s.merchants[o.Merchant].orders[o.No]
 }
 
@@ -297,10 +249,8 @@ func (s *Server) putRefund(r refund) *refund {
 	if r.Seq == 0 {
 		r.Seq = s.lastRefund + 1
 	}
-	s.keep("refund", &r)
-	if err := s.applyRefund(r); err != nil {
-		s.broken = err
-	}
+	s.journal.Keep("refund", &r)
+	s.journal.Fail(s.applyRefund(r))
 	m := s.merchants[r.Merchant]
 	return m.refunds[m.refundKey(&r)]
 }

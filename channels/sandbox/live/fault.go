@@ -88,10 +88,10 @@ func (s *Server) Plant(f Fault) (Fault, error) {
 	s.mu.Lock()
 	s.lastFault++
 	f.ID = s.lastFault
-	s.keep("fault", &f)
+	s.journal.Keep("fault", &f)
 	s.applyFault(f)
 	s.mu.Unlock()
-	return f, s.durable()
+	return f, s.journal.Durable()
 }
 
 func (s *Server) applyFault(f Fault) {
@@ -110,7 +110,7 @@ func (s *Server) take(kinds []string, api, merchant, order string) *Fault {
 		}
 		taken := *f
 		f.Times--
-		s.keep("fault", f)
+		s.journal.Keep("fault", f)
 		s.applyFault(*f)
 		return &taken
 	}

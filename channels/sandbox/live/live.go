@@ -86,7 +86,6 @@ type Server struct {
 	servers []*http.Server
 
 	mu         sync.Mutex
-	broken     error // the disk failed: nobody is answered any more
 	merchants  map[string]*merchant
 	numbers    []string
 	apps       map[string]*merchant // of Alipay, where an app belongs to one merchant number
@@ -144,7 +143,7 @@ func Start(cfg Config) (*Server, error) {
 			return nil, err
 		}
 	}
-	if s.journal, err = journal.Open(filepath.Join(cfg.Dir, "books.journal"), s.replay); err != nil {
+	if s.journal, err = journal.Open(filepath.Join(cfg.Dir, "books.journal"), s.kinds()); err != nil {
 		return nil, err
 	}
 	if s.his, err = livehis.Open(livehis.Config{Dir: cfg.Dir, Now: cfg.Now, Hospitals: cfg.HIS}); err != nil {

@@ -81,7 +81,7 @@ func (s *Server) announce(m *merchant, o *order, r *refund, at int64) {
 func (s *Server) queueNotice(n notice) {
 	s.lastNotice++
 	n.ID = s.lastNotice
-	s.keep("notice", &n)
+	s.journal.Keep("notice", &n)
 	s.applyNotice(&n)
 }
 
@@ -118,7 +118,7 @@ func (s *Server) send(ctx context.Context, n *notice) {
 	if image.Done = taken || n.Forged || n.Foreign || n.Probe || image.Tries > len(retries[w.m.Channel]); !image.Done {
 		image.Next = s.cfg.Now().Unix() + retries[w.m.Channel][image.Tries-1]
 	}
-	s.keep("notice", &image)
+	s.journal.Keep("notice", &image)
 	s.applyNotice(&image)
 }
 

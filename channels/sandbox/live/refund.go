@@ -212,7 +212,7 @@ func (s *Server) refundByHand(no, orderNo, refundNo string, fen int64) error {
 	if err != nil {
 		return err
 	}
-	return s.durable()
+	return s.journal.Durable()
 }
 
 func refundFields(r *refund) out {

@@ -43,10 +43,9 @@ func (s *Server) settleUntil(now int64) {
 			m.settled = first.Add(-2) // what stood there at the opening is paid out too
 		}
 		for day := m.settled.Add(1); payOut(day) <= now; day = day.Add(1) {
-			s.keep("withdrawal", &withdrawal{no, day, m.payable(day)})
-			if err := s.applyWithdrawal(withdrawal{no, day, m.payable(day)}); err != nil {
-				s.broken = err
-			}
+			w := withdrawal{no, day, m.payable(day)}
+			s.journal.Keep("withdrawal", &w)
+			s.journal.Fail(s.applyWithdrawal(w))
 		}
 	}
 }

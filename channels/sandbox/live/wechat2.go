@@ -123,7 +123,7 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, m method) {
 		said = m.work(s, c)
 	}
 	s.mu.Unlock()
-	if err := s.durable(); err != nil {
+	if err := s.journal.Durable(); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}

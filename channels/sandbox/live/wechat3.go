@@ -196,7 +196,7 @@ func (s *Server) serveV3(w http.ResponseWriter, r *http.Request, m v3Method) {
 		said = m.work(s, c, r)
 	}
 	s.mu.Unlock()
-	if err := s.durable(); err != nil {
+	if err := s.journal.Durable(); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}

@@ -1,8 +1,6 @@
 package livebank
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -79,8 +77,7 @@ type change struct {
 	Pulled   ledger.Day `json:"pulled,omitempty"`
 }
 
-// do keeps a change and lets it stand, under the lock. A disk that fails makes every
-// later answer fail (durable).
+// do keeps a change and lets it stand, under the lock.
 func (s *Server) do(c change) {
 	for i := range c.Entries {
 		if e := &c.Entries[i]; e.Seq == 0 {
@@ -88,29 +85,8 @@ func (s *Server) do(c change) {
 			c.Faults = append(c.Faults, s.blemish(e)...)
 		}
 	}
-	if _, err := s.journal.Append("change", &c); err != nil {
-		s.broken = err
-	}
-	if err := s.apply(c); err != nil {
-		s.broken = err
-	}
-}
-
-// durable waits until all that was kept is on disk.
-func (s *Server) durable() error {
-	s.mu.Lock()
-	err, at := s.broken, s.journal.Position()
-	s.mu.Unlock()
-	return errors.Join(err, s.journal.Wait(at))
-}
-
-// replay takes one record of the journal at start.
-func (s *Server) replay(kind string, body []byte) error {
-	var c change
-	if err := json.Unmarshal(body, &c); err != nil || kind != "change" {
-		return fmt.Errorf("%w: a record of kind %q: %w", ErrRefused, kind, err)
-	}
-	return s.apply(c)
+	s.journal.Keep("change", &c)
+	s.journal.Fail(s.apply(c))
 }
 
 func (s *Server) apply(c change) error {

@@ -75,7 +75,6 @@ type Server struct {
 	journal  *journal.Journal
 
 	mu        sync.Mutex
-	broken    error // the disk failed: nobody is answered any more
 	accounts  map[string]*account
 	transfers map[string]*transfer // by the customer's reference
 	entries   []*entry             // by sequence number, from 1
@@ -102,13 +101,13 @@ func Open(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	var err error
-	if s.journal, err = journal.Open(filepath.Join(cfg.Dir, "bank.journal"), s.replay); err != nil {
+	if s.journal, err = journal.Open(filepath.Join(cfg.Dir, "bank.journal"), journal.Kinds{"change": journal.Of(s.apply)}); err != nil {
 		return nil, err
 	}
 	s.mu.Lock()
 	s.advance() // from this day on arrivals are booked
 	s.mu.Unlock()
-	return s, s.durable()
+	return s, s.journal.Durable()
 }
 
 // Close closes the books. Killing the process does no harm either.
@@ -210,7 +209,7 @@ func (s *Server) call(api string, work func(*Server, *asked) said) http.HandlerF
 			answer = work(s, a)
 		}
 		s.mu.Unlock()
-		if err := errors.Join(answer.err, s.durable()); err != nil {
+		if err := errors.Join(answer.err, s.journal.Durable()); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}

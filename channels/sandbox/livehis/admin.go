@@ -91,7 +91,7 @@ func read(r *http.Request, to any) error {
 
 func (s *Server) show(w http.ResponseWriter, what any, err error) {
 	if err == nil {
-		err = s.durable()
+		err = s.journal.Durable()
 	}
 	w.Header().Set("Content-Type", "application/json")
 	if err != nil {

@@ -1,7 +1,6 @@
 package livehis
 
 import (
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -87,33 +86,6 @@ func (b *bill) refundable() int64 {
 	return max(left, 0)
 }
 
-// replay takes one record of the journal at start.
-func (s *Server) replay(kind string, body []byte) error {
-	take := func(v any) error { return json.Unmarshal(body, v) }
-	switch kind {
-	case "bill":
-		var b bill
-		if err := take(&b); err != nil {
-			return err
-		}
-		return s.applyBill(b)
-	case "void":
-		var v void
-		if err := take(&v); err != nil {
-			return err
-		}
-		return s.applyVoid(v)
-	case "fault":
-		var f Fault
-		if err := take(&f); err != nil {
-			return err
-		}
-		s.applyFault(f)
-		return nil
-	}
-	return fmt.Errorf("%w: a record of kind %q", ErrRefused, kind)
-}
-
 func (s *Server) coded(code string) (*hospital, error) {
 	if h := s.hospitals[code]; h != nil {
 		return h, nil
@@ -123,10 +95,8 @@ func (s *Server) coded(code string) (*hospital, error) {
 
 // putBill keeps a bill's new image and lets it stand, under the lock.
 func (s *Server) putBill(b bill) {
-	s.keep("bill", &b)
-	if err := s.applyBill(b); err != nil {
-		s.broken = err
-	}
+	s.journal.Keep("bill", &b)
+	s.journal.Fail(s.applyBill(b))
 }
 
 func (s *Server) applyBill(image bill) error {
@@ -159,10 +129,8 @@ func (s *Server) applyBill(image bill) error {
 
 // putVoid keeps a void's new image and lets it stand, under the lock.
 func (s *Server) putVoid(v void) {
-	s.keep("void", &v)
-	if err := s.applyVoid(v); err != nil {
-		s.broken = err
-	}
+	s.journal.Keep("void", &v)
+	s.journal.Fail(s.applyVoid(v))
 }
 
 func (s *Server) applyVoid(image void) error {

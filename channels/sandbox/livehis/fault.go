@@ -77,7 +77,7 @@ func (s *Server) plant(f Fault) (Fault, error) {
 	f.Times = max(f.Times, 1)
 	s.lastFault++
 	f.ID = s.lastFault
-	s.keep("fault", &f)
+	s.journal.Keep("fault", &f)
 	s.applyFault(f)
 	return f, nil
 }
@@ -151,7 +151,7 @@ func (s *Server) take(api string, r *his.Request) *Fault {
 		}
 		image := *f
 		image.Times--
-		s.keep("fault", &image)
+		s.journal.Keep("fault", &image)
 		s.applyFault(image)
 		return &taken
 	}

@@ -49,7 +49,6 @@ type Server struct {
 	journal *journal.Journal
 
 	mu        sync.Mutex
-	broken    error // the disk failed: nobody is answered any more
 	hospitals map[string]*hospital
 	faults    []*Fault
 	lastFault int64
@@ -88,7 +87,11 @@ func Open(cfg Config) (*Server, error) {
 			keys: map[string]string{}, rows: map[ledger.Day][]row{}}
 	}
 	var err error
-	s.journal, err = journal.Open(filepath.Join(cfg.Dir, "his.journal"), s.replay)
+	s.journal, err = journal.Open(filepath.Join(cfg.Dir, "his.journal"), journal.Kinds{
+		"bill":  journal.Of(s.applyBill),
+		"void":  journal.Of(s.applyVoid),
+		"fault": journal.Of(func(f Fault) error { s.applyFault(f); return nil }),
+	})
 	return s, err
 }
 
@@ -179,7 +182,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, api string, work 
 		said = work(s, c.h, &in)
 	}
 	s.mu.Unlock()
-	if err := s.durable(); err != nil {
+	if err := s.journal.Durable(); err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
@@ -217,20 +220,4 @@ func (s *Server) sign(w http.ResponseWriter, c *call, f *Fault, bodySum string) 
 
 func refuse(code, text string, args ...any) *his.Answer {
 	return &his.Answer{Result: his.ResultRefused, Code: code, Text: fmt.Sprintf(text, args...)}
-}
-
-// keep writes a record behind the others. A disk that fails makes every later
-// answer fail (durable).
-func (s *Server) keep(kind string, record any) {
-	if _, err := s.journal.Append(kind, record); err != nil {
-		s.broken = err
-	}
-}
-
-// durable waits until all that was kept is on disk.
-func (s *Server) durable() error {
-	s.mu.Lock()
-	err, at := s.broken, s.journal.Position()
-	s.mu.Unlock()
-	return errors.Join(err, s.journal.Wait(at))
 }
