@@ -30,22 +30,20 @@ func (s *Server) apply(r *refund, to payee, now int64) *refund {
 
 // onMerchantPlatform is the operator who handles an abnormal refund on the merchant
 // platform of WeChat Pay, for V2 as for v3.
-func (s *Server) onMerchantPlatform(no, refundNo, to string) error {
+func (s *Server) onMerchantPlatform(in struct{ Merchant, Refund, To string }) (any, error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.advance()
 	var r *refund
-	m := s.merchants[no]
-	if m != nil && m.Channel == channels.WeChat {
-		r = m.refunds[refundNo]
+	if m := s.merchants[in.Merchant]; m != nil && m.Channel == channels.WeChat {
+		r = m.refunds[in.Refund]
 	}
-	known := payee(to) == payeeMerchant || payee(to) == payeeCard
-	if abnormal := r != nil && r.State == refundAbnormal; !known || !abnormal {
-		s.mu.Unlock()
-		return fmt.Errorf("%w: no abnormal refund %q at %q, or to is neither CARD nor MERCHANT", ErrRefused, refundNo, no)
+	to := payee(in.To)
+	if to != payeeMerchant && to != payeeCard || r == nil || r.State != refundAbnormal {
+		return nil, fmt.Errorf("%w: no abnormal refund %q at %q, or to is neither CARD nor MERCHANT", ErrRefused, in.Refund, in.Merchant)
 	}
-	s.apply(r, payee(to), s.cfg.Now().Unix())
-	s.mu.Unlock()
-	return s.journal.Durable()
+	s.apply(r, to, s.cfg.Now().Unix())
+	return in, nil
 }
 
 // channel is 退款渠道, received 退款入账账户, as query and notice say them.

@@ -1,12 +1,12 @@
 package live
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"slices"
 	"time"
 
+	"github.com/clearward/clearward/channels/sandbox/control"
 	"github.com/clearward/clearward/ledger"
 )
 
@@ -29,126 +29,63 @@ import (
 //	/his/…                        that of HIS: livehis.Server.Admin
 //	/bank/…                       that of the bank: livebank.Server.Admin
 func (s *Server) admin() http.Handler {
+	a := control.Admin{Books: s.journal, Refused: ErrRefused}
 	mux := http.NewServeMux()
 	mux.Handle("/his/", s.his.Admin())
 	if s.bank != nil {
 		mux.Handle("/bank/", s.bank.Admin())
 	}
-	mux.HandleFunc("POST /faults", func(w http.ResponseWriter, r *http.Request) {
-		var f Fault
-		err := read(r, &f)
-		if err == nil {
-			f, err = s.Plant(f)
-		}
-		show(w, f, err)
-	})
-	mux.HandleFunc("GET /faults", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("POST /faults", control.Post(a, s.Plant))
+	mux.HandleFunc("GET /faults", a.Ask(func(*http.Request) (any, error) {
 		s.mu.Lock()
-		list := make([]Fault, 0, len(s.faults))
-		for _, f := range s.faults {
-			list = append(list, *f)
-		}
-		s.mu.Unlock()
-		show(w, list, nil)
-	})
-	mux.HandleFunc("POST /pay", func(w http.ResponseWriter, r *http.Request) {
-		var who struct{ Merchant, Order, Code string }
-		err := read(r, &who)
-		if err == nil {
-			err = s.payAsPayer(who.Merchant, who.Order, who.Code)
-		}
-		show(w, who, err)
-	})
-	mux.HandleFunc("POST /abnormal", func(w http.ResponseWriter, r *http.Request) {
-		var what struct{ Merchant, Refund, To string }
-		err := read(r, &what)
-		if err == nil {
-			err = s.onMerchantPlatform(what.Merchant, what.Refund, what.To)
-		}
-		show(w, what, err)
-	})
-	mux.HandleFunc("POST /refund", s.giveBackByHand)
-	mux.HandleFunc("GET /orders", func(w http.ResponseWriter, r *http.Request) {
-		list, err := s.Orders(r.FormValue("merchant"), r.FormValue("day"))
-		show(w, list, err)
-	})
-	mux.HandleFunc("GET /books", func(w http.ResponseWriter, r *http.Request) {
-		sums, err := s.Sums(r.FormValue("merchant"), r.FormValue("day"))
-		show(w, sums, err)
-	})
-	mux.HandleFunc("POST /notices", func(w http.ResponseWriter, _ *http.Request) { show(w, s.flush(), s.journal.Durable()) })
-	mux.HandleFunc("GET /keys", func(w http.ResponseWriter, _ *http.Request) { show(w, s.keysOf(), nil) })
-	mux.HandleFunc("POST /certificates", func(w http.ResponseWriter, _ *http.Request) {
+		defer s.mu.Unlock()
+		return s.faults.List(), nil
+	}))
+	mux.HandleFunc("POST /pay", control.Post(a, s.payAsPayer))
+	mux.HandleFunc("POST /refund", control.Post(a, s.refundByHand))
+	mux.HandleFunc("GET /orders", a.Ask(func(r *http.Request) (any, error) { return s.Orders(r.FormValue("merchant"), r.FormValue("day")) }))
+	mux.HandleFunc("GET /books", a.Ask(func(r *http.Request) (any, error) { return s.Sums(r.FormValue("merchant"), r.FormValue("day")) }))
+	mux.HandleFunc("POST /abnormal", control.Post(a, s.onMerchantPlatform))
+	mux.HandleFunc("POST /notices", a.Ask(func(*http.Request) (any, error) { return s.flush(), nil }))
+	mux.HandleFunc("GET /keys", a.Ask(func(*http.Request) (any, error) { return s.keysOf(), nil }))
+	mux.HandleFunc("POST /certificates", a.Ask(func(*http.Request) (any, error) {
 		err := s.keys.rotate()
-		show(w, s.keysOf(), err)
-	})
-	mux.HandleFunc("POST /clock", func(w http.ResponseWriter, r *http.Request) {
-		var to struct{ At time.Time }
-		err := read(r, &to)
-		if err == nil && s.cfg.SetClock == nil {
-			err = fmt.Errorf("%w: this sandbox has no clock of its own", ErrRefused)
-		}
-		if err == nil {
-			err = s.cfg.SetClock(to.At)
-		}
-		show(w, to, err)
-	})
+		return s.keysOf(), err
+	}))
+	mux.HandleFunc("POST /clock", control.Post(a, s.jump))
 	return mux
 }
 
-func (s *Server) giveBackByHand(w http.ResponseWriter, r *http.Request) {
-	var what struct {
-		Merchant, Order, Refund string
-		Fen                     int64
+// jump sets the shared clock.
+func (s *Server) jump(to struct{ At time.Time }) (any, error) {
+	if s.cfg.SetClock == nil {
+		return nil, fmt.Errorf("%w: this sandbox has no clock of its own", ErrRefused)
 	}
-	err := read(r, &what)
-	if err == nil {
-		err = s.refundByHand(what.Merchant, what.Order, what.Refund, what.Fen)
-	}
-	show(w, what, err)
-}
-
-func read(r *http.Request, to any) error {
-	if err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 1<<20)).Decode(to); err != nil {
-		return fmt.Errorf("%w: %w", ErrRefused, err)
-	}
-	return nil
-}
-
-func show(w http.ResponseWriter, what any, err error) {
-	w.Header().Set("Content-Type", "application/json")
-	if err != nil {
-		w.WriteHeader(http.StatusConflict)
-		what = map[string]string{"error": err.Error()}
-	}
-	_ = json.NewEncoder(w).Encode(what) // a client that went away is no fault of ours
+	return to, s.cfg.SetClock(to.At)
 }
 
 // payAsPayer is the payer who scans the code or goes on with the prepay order, or
 // enters the password.
-func (s *Server) payAsPayer(no, orderNo, code string) error {
+func (s *Server) payAsPayer(who struct{ Merchant, Order, Code string }) (any, error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.advance()
 	var o *order
-	if m := s.merchants[no]; m != nil {
-		o = m.orders[orderNo]
+	if m := s.merchants[who.Merchant]; m != nil {
+		o = m.orders[who.Order]
 	}
 	var seq int
-	if _, err := fmt.Sscanf(code, "weixin://wxpay/bizpayurl?pr=%d", &seq); err == nil && seq > 0 && seq < len(s.bySeq) {
+	if _, err := fmt.Sscanf(who.Code, "weixin://wxpay/bizpayurl?pr=%d", &seq); err == nil && seq > 0 && seq < len(s.bySeq) {
 		o = s.bySeq[seq]
 	}
-	if o == nil && code != "" {
-		o = s.scans(code)
+	if o == nil && who.Code != "" {
+		o = s.scans(who.Code)
 	}
-	waits := o != nil && (o.State == stateWaiting || o.State == statePassword || o.State == stateOffered && s.cfg.Now().Unix() < o.Expires)
-	if waits {
-		s.pay(o, s.cfg.Now().Unix())
+	if o == nil || o.State != stateWaiting && o.State != statePassword && (o.State != stateOffered || s.cfg.Now().Unix() >= o.Expires) {
+		return nil, fmt.Errorf("%w: no order waits for a payer there", ErrRefused)
 	}
-	s.mu.Unlock()
-	if !waits {
-		return fmt.Errorf("%w: no order waits for a payer there", ErrRefused)
-	}
-	return s.journal.Durable()
+	s.pay(o, s.cfg.Now().Unix())
+	return who, nil
 }
 
 // flush sends every waiting notice now.

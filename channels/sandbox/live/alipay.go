@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/clearward/clearward/channels/alipay"
+	"github.com/clearward/clearward/channels/sandbox/control"
 	"github.com/clearward/clearward/ledger"
 )
 
@@ -149,7 +150,7 @@ func (s *Server) serveAlipay(w http.ResponseWriter, in *http.Request) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	if strike(w, in, f) {
+	if control.Strike(w, in, f.Do, f.Millis) {
 		return
 	}
 	switch f.Do {
@@ -180,12 +181,12 @@ func (s *Server) workAlipay(r *request) (*Fault, node) {
 		f = byTail(r.m, m.api, r.fen("total_amount"), r.text("auth_code"))
 	}
 	if f == nil {
-		f = &Fault{Commit: true}
+		f = &Fault{}
 	}
 	if f.Do == FaultPassword {
 		r.password = f
 	}
-	if f.Commit || f.Do == FaultDelay || f.Do == FaultBadSign || f.Do == FaultPassword {
+	if f.works() {
 		return f, m.work(s, r)
 	}
 	return f, nil

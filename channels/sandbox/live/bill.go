@@ -12,6 +12,7 @@ import (
 
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/channels/sandbox"
+	"github.com/clearward/clearward/channels/sandbox/control"
 	"github.com/clearward/clearward/channels/wechat"
 	"github.com/clearward/clearward/ledger"
 )
@@ -50,7 +51,7 @@ func (s *Server) serveBill(w http.ResponseWriter, r *http.Request, fund bool) {
 	switch {
 	case f == nil:
 	case f.Do == FaultDelay:
-		strike(w, r, f)
+		control.Strike(w, r, f.Do, f.Millis)
 	default:
 		s.answer(w, r, c, f, failed("SYSTEMERROR", "system error"))
 		return
@@ -184,18 +185,13 @@ func (r *refund) billed(made int64) string {
 // spoilBill changes what the bills say of a payment.
 func (s *Server) spoilBill(f Fault) error {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	m := s.merchants[f.Merchant]
 	if m == nil {
-		s.mu.Unlock()
 		return fmt.Errorf("%w: merchant %q is not served", ErrRefused, f.Merchant)
 	}
 	s.advance()
-	err := s.spoil(m, f)
-	s.mu.Unlock()
-	if err != nil {
-		return err
-	}
-	return s.journal.Durable()
+	return s.spoil(m, f)
 }
 
 func (s *Server) spoil(m *merchant, f Fault) error {

@@ -162,7 +162,7 @@ func (s *Server) kinds() journal.Kinds {
 		"order":      journal.Of(s.applyOrder),
 		"refund":     journal.Of(s.applyRefund),
 		"withdrawal": journal.Of(s.applyWithdrawal),
-		"fault":      journal.Of(func(f Fault) error { s.applyFault(f); return nil }),
+		"fault":      journal.Of(func(f Fault) error { s.faults.Apply(f); return nil }),
 		"notice":     journal.Of(func(n *notice) error { s.applyNotice(n); return nil }),
 	}
 }

@@ -1,10 +1,12 @@
 package live
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/channels/sandbox/control"
 )
 
 // Fault is something that goes wrong at the next fitting call, notice or row of a
@@ -27,13 +29,13 @@ type Fault struct {
 
 // Faults of calls.
 const (
-	FaultDelay    = "DELAY"    // the answer comes late
-	FaultDrop     = "DROP"     // the connection breaks
-	FaultHTTP500  = "HTTP_500" // no answer of the channel
-	FaultGarbage  = "GARBAGE"  // an answer that cannot be read
-	FaultBadSign  = "BAD_SIGN" // done, and the answer's signature is wrong
-	FaultError    = "ERROR"    // an error code of the channel; with commit the work is done all the same
-	FaultPassword = "PASSWORD" // pay: the payer is asked for the password; done after seconds, 0 = never
+	FaultDelay    = control.Delay
+	FaultDrop     = control.Drop
+	FaultHTTP500  = control.HTTP500
+	FaultGarbage  = control.Garbage
+	FaultBadSign  = control.BadSign
+	FaultError    = control.Error // an error code of the channel; with commit the work is done all the same
+	FaultPassword = "PASSWORD"    // pay: the payer is asked for the password; done after seconds, 0 = never
 )
 
 // Faults of refunds: how an accepted one goes on after seconds.
@@ -76,7 +78,7 @@ var (
 // Plant makes a fault wait for its turn, or changes the bill's row at once.
 func (s *Server) Plant(f Fault) (Fault, error) {
 	if slices.Contains(billFaults, f.Do) {
-		return f, s.spoilBill(f)
+		return f, errors.Join(s.spoilBill(f), s.journal.Durable())
 	}
 	if !slices.Contains(slices.Concat(callFaults, refundFaults, noticeFaults), f.Do) {
 		return f, fmt.Errorf("%w: fault %q is not known", ErrRefused, f.Do)
@@ -84,37 +86,27 @@ func (s *Server) Plant(f Fault) (Fault, error) {
 	if m := s.merchants[f.Merchant]; m != nil && m.Channel == channels.Alipay && f.Do == FaultRefundClosed {
 		return f, fmt.Errorf("%w: Alipay never closes a refund that it accepted", ErrRefused)
 	}
-	f.Times = max(f.Times, 1)
 	s.mu.Lock()
-	s.lastFault++
-	f.ID = s.lastFault
+	f = s.faults.Add(f)
 	s.journal.Keep("fault", &f)
-	s.applyFault(f)
 	s.mu.Unlock()
 	return f, s.journal.Durable()
 }
 
-func (s *Server) applyFault(f Fault) {
-	s.lastFault = max(s.lastFault, f.ID)
-	s.faults = slices.DeleteFunc(s.faults, func(g *Fault) bool { return g.ID == f.ID })
-	if f.Times > 0 {
-		s.faults = append(s.faults, &f)
-	}
-}
+func (f *Fault) count() (id *int64, times *int) { return &f.ID, &f.Times }
+
+// works says whether what was asked is done in spite of the fault.
+func (f *Fault) works() bool { return control.Works(f.Do, f.Commit) || f.Do == FaultPassword }
 
 // take uses up the first fault of these kinds that fits, under the lock.
 func (s *Server) take(kinds []string, api, merchant, order string) *Fault {
-	for _, f := range s.faults {
-		if !slices.Contains(kinds, f.Do) || f.API != "" && f.API != api || f.Merchant != "" && f.Merchant != merchant || f.Order != "" && f.Order != order {
-			continue
-		}
-		taken := *f
-		f.Times--
-		s.journal.Keep("fault", f)
-		s.applyFault(*f)
-		return &taken
+	f := s.faults.First(func(f *Fault) bool {
+		return slices.Contains(kinds, f.Do) && (f.API == "" || f.API == api) && (f.Merchant == "" || f.Merchant == merchant) && (f.Order == "" || f.Order == order)
+	})
+	if f != nil {
+		s.journal.Keep("fault", s.faults.Use(f))
 	}
-	return nil
+	return f
 }
 
 // byTail is the fault that the last two digits of amount or auth code ask for

@@ -24,6 +24,7 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/channels/sandbox/control"
 	"github.com/clearward/clearward/channels/sandbox/journal"
 	"github.com/clearward/clearward/channels/sandbox/livebank"
 	"github.com/clearward/clearward/channels/sandbox/livehis"
@@ -94,12 +95,11 @@ type Server struct {
 	due        queue
 	bills      map[string]*heldBill // of v3, by the token of their address
 	probed     bool                 // the first notice of v3 of this run has been preceded by a probe
-	faults     []*Fault
+	faults     control.Waiting[Fault]
 	notices    map[int64]*notice
 	sending    []*notice
 	lastOrder  int64
 	lastRefund int64
-	lastFault  int64
 	lastNotice int64
 }
 
@@ -132,7 +132,7 @@ func Start(cfg Config) (*Server, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("sandbox folder: %w", err)
 	}
-	s := &Server{cfg: cfg, merchants: map[string]*merchant{}, apps: map[string]*merchant{}, texts: map[string]string{}, notices: map[int64]*notice{}, bills: map[string]*heldBill{},
+	s := &Server{cfg: cfg, faults: control.NewWaiting((*Fault).count), merchants: map[string]*merchant{}, apps: map[string]*merchant{}, texts: map[string]string{}, notices: map[int64]*notice{}, bills: map[string]*heldBill{},
 		client: &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 256}}}
 	var err error
 	if s.keys, err = openKeys(cfg.Dir); err != nil {

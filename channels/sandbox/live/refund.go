@@ -191,28 +191,31 @@ func (s *Server) refundOrder(c *call) out {
 
 // refundByHand is the merchant who gives back in the channel's own portal, under a
 // number that no program made; nobody is told.
-func (s *Server) refundByHand(no, orderNo, refundNo string, fen int64) error {
+func (s *Server) refundByHand(in struct {
+	Merchant, Order, Refund string
+	Fen                     int64
+}) (any, error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.advance()
-	err := fmt.Errorf("%w: of order %q at %q %d fen cannot be given back under %q", ErrRefused, orderNo, no, fen, refundNo)
-	if m := s.merchants[no]; m != nil {
-		now := s.cfg.Now().Unix()
-		r := refund{Merchant: no, Order: orderNo, No: refundNo, Fen: fen, Fee: m.fee(fen), At: now, Done: now, Cause: "商户平台退款", State: refundDone}
-		if o := m.orders[orderNo]; o != nil && o.State == statePaid && !o.Missing && refundNo != "" && m.refunds[m.refundKey(&r)] == nil {
-			back, returned := o.refunded()
-			billed, charged := m.billed(o)
-			r.Fee = min(r.Fee, charged-returned)
-			if fen > 0 && back+fen <= billed && m.available(now) >= fen-r.Fee {
-				s.putRefund(r)
-				err = nil
-			}
-		}
+	no := fmt.Errorf("%w: of order %q at %q %d fen cannot be given back under %q", ErrRefused, in.Order, in.Merchant, in.Fen, in.Refund)
+	m := s.merchants[in.Merchant]
+	if m == nil {
+		return nil, no
 	}
-	s.mu.Unlock()
-	if err != nil {
-		return err
+	now := s.cfg.Now().Unix()
+	r := refund{Merchant: m.No, Order: in.Order, No: in.Refund, Fen: in.Fen, Fee: m.fee(in.Fen), At: now, Done: now, Cause: "商户平台退款", State: refundDone}
+	o := m.orders[in.Order]
+	if o == nil || o.State != statePaid || o.Missing || in.Refund == "" || m.refunds[m.refundKey(&r)] != nil {
+		return nil, no
 	}
-	return s.journal.Durable()
+	back, returned := o.refunded()
+	billed, charged := m.billed(o)
+	if r.Fee = min(r.Fee, charged-returned); in.Fen <= 0 || back+in.Fen > billed || m.available(now) < in.Fen-r.Fee {
+		return nil, no
+	}
+	s.putRefund(r)
+	return in, nil
 }
 
 func refundFields(r *refund) out {

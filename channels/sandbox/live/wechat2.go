@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/clearward/clearward/channels/sandbox/control"
 	"github.com/clearward/clearward/channels/wechat"
 	"github.com/clearward/clearward/ledger"
 )
@@ -113,10 +114,10 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, m method) {
 		f = byTail(c.m, m.api, fen, c.in["auth_code"])
 	}
 	if f == nil {
-		f = &Fault{Commit: true}
+		f = &Fault{}
 	}
 	var said out
-	if done := f.Commit || f.Do == FaultDelay || f.Do == FaultBadSign || f.Do == FaultPassword; done {
+	if f.works() {
 		if f.Do == FaultPassword {
 			c.password = f
 		}
@@ -130,27 +131,9 @@ func (s *Server) serveV2(w http.ResponseWriter, r *http.Request, m method) {
 	s.answer(w, r, c, f, said)
 }
 
-// strike does what a fault does to the answer of any interface: it comes late, or
-// is none, or not the channel's; struck says that no more is to be written.
-func strike(w http.ResponseWriter, r *http.Request, f *Fault) (struck bool) {
-	switch f.Do {
-	case FaultDelay:
-		select {
-		case <-time.After(time.Duration(f.Millis) * time.Millisecond):
-		case <-r.Context().Done():
-		}
-	case FaultDrop:
-		panic(http.ErrAbortHandler)
-	case FaultHTTP500:
-		http.Error(w, "<html>502 Bad Gateway</html>", http.StatusBadGateway)
-		return true
-	}
-	return false
-}
-
 // answer writes what was said, or what a fault makes of it.
 func (s *Server) answer(w http.ResponseWriter, r *http.Request, c *call, f *Fault, said out) {
-	if strike(w, r, f) {
+	if control.Strike(w, r, f.Do, f.Millis) {
 		return
 	}
 	switch f.Do {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/clearward/clearward/channels/sandbox/control"
 	"github.com/clearward/clearward/channels/wechat"
 	"github.com/clearward/clearward/ledger"
 )
@@ -189,10 +190,10 @@ func (s *Server) serveV3(w http.ResponseWriter, r *http.Request, m v3Method) {
 	s.advance()
 	f := s.take(callFaults, m.api, c.m.No, s.named(&c.call))
 	if f == nil {
-		f = &Fault{Commit: true}
+		f = &Fault{}
 	}
 	said := refusal("SYSTEM_ERROR", "系统错误")
-	if f.Commit || f.Do == FaultDelay || f.Do == FaultBadSign || f.Do == FaultPassword {
+	if f.works() {
 		said = m.work(s, c, r)
 	}
 	s.mu.Unlock()
@@ -200,7 +201,7 @@ func (s *Server) serveV3(w http.ResponseWriter, r *http.Request, m v3Method) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	if !strike(w, r, f) {
+	if !control.Strike(w, r, f.Do, f.Millis) {
 		s.answerV3(w, c, f, *said)
 	}
 }

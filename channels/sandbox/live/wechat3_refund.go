@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 
+	"github.com/clearward/clearward/channels/sandbox/control"
 	"github.com/clearward/clearward/channels/wechat"
 	"github.com/clearward/clearward/ledger"
 )
@@ -89,7 +90,7 @@ func (s *Server) serveV3Bill(w http.ResponseWriter, r *http.Request, fund bool) 
 		f = &Fault{}
 	}
 	said := s.v3Bill(c, r, fund)
-	if !strike(w, r, f) {
+	if !control.Strike(w, r, f.Do, f.Millis) {
 		s.answerV3(w, c, f, *said)
 	}
 }

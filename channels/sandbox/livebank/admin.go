@@ -1,13 +1,14 @@
 package livebank
 
 import (
-	"encoding/json"
+	"cmp"
 	"fmt"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/clearward/clearward/channels/sandbox/control"
 	"github.com/clearward/clearward/ledger"
 )
 
@@ -23,65 +24,20 @@ import (
 //	GET  /bank/transfers?day=          transfers of a day with their states
 //	GET  /bank/entries?account=&day=   the rows of a day's statement as they are now
 func (s *Server) Admin() http.Handler {
+	a := control.Admin{Books: s.journal, Refused: ErrRefused, Strict: true}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /bank/faults", func(w http.ResponseWriter, r *http.Request) {
-		var f Fault
-		err := read(r, &f)
-		if err == nil {
-			f, err = s.plant(f)
-		}
-		s.show(w, f, err)
-	})
-	mux.HandleFunc("GET /bank/faults", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("POST /bank/faults", control.Post(a, s.plant))
+	mux.HandleFunc("GET /bank/faults", a.Ask(func(*http.Request) (any, error) {
 		s.mu.Lock()
-		list := make([]Fault, 0, len(s.faults))
-		for _, f := range s.faults {
-			list = append(list, *f)
-		}
-		s.mu.Unlock()
-		s.show(w, list, nil)
-	})
-	for path, sign := range map[string]int64{"POST /bank/credit": 1, "POST /bank/debit": -1} {
-		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
-			var in movement
-			err := read(r, &in)
-			if err == nil {
-				in.Ref, err = s.move(in, sign)
-			}
-			s.show(w, in, err)
-		})
-	}
-	mux.HandleFunc("GET /bank/accounts", func(w http.ResponseWriter, _ *http.Request) { s.show(w, s.Accounts(), nil) })
-	mux.HandleFunc("GET /bank/transfers", func(w http.ResponseWriter, r *http.Request) {
-		list, err := s.Transfers(r.FormValue("day"))
-		s.show(w, list, err)
-	})
-	mux.HandleFunc("GET /bank/entries", func(w http.ResponseWriter, r *http.Request) {
-		list, err := s.Entries(r.FormValue("account"), r.FormValue("day"))
-		s.show(w, list, err)
-	})
+		defer s.mu.Unlock()
+		return s.faults.List(), nil
+	}))
+	mux.HandleFunc("POST /bank/credit", control.Post(a, func(in movement) (movement, error) { return s.move(in, 1) }))
+	mux.HandleFunc("POST /bank/debit", control.Post(a, func(in movement) (movement, error) { return s.move(in, -1) }))
+	mux.HandleFunc("GET /bank/accounts", a.Ask(func(*http.Request) (any, error) { return s.Accounts(), nil }))
+	mux.HandleFunc("GET /bank/transfers", a.Ask(func(r *http.Request) (any, error) { return s.Transfers(r.FormValue("day")) }))
+	mux.HandleFunc("GET /bank/entries", a.Ask(func(r *http.Request) (any, error) { return s.Entries(r.FormValue("account"), r.FormValue("day")) }))
 	return mux
-}
-
-func read(r *http.Request, to any) error {
-	in := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 1<<20))
-	in.DisallowUnknownFields()
-	if err := in.Decode(to); err != nil {
-		return fmt.Errorf("%w: %w", ErrRefused, err)
-	}
-	return nil
-}
-
-func (s *Server) show(w http.ResponseWriter, what any, err error) {
-	w.Header().Set("Content-Type", "application/json")
-	if err == nil {
-		err = s.journal.Durable()
-	}
-	if err != nil {
-		w.WriteHeader(http.StatusConflict)
-		what = map[string]string{"error": err.Error()}
-	}
-	_ = json.NewEncoder(w).Encode(what) // a client that went away is no fault of ours
 }
 
 // movement is money that somebody else moves on an account.
@@ -96,25 +52,22 @@ type movement struct {
 	Ref          string `json:"ref,omitempty"` // the bank's, in the answer
 }
 
-func (s *Server) move(in movement, sign int64) (string, error) {
+// move books a movement; the answer names it as it was asked, with the bank's number.
+func (s *Server) move(in movement, sign int64) (movement, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.advance()
 	if s.accounts[in.Account] == nil || in.Fen <= 0 {
-		return "", fmt.Errorf("%w: account %q is not here, or %d fen is nothing", ErrRefused, in.Account, in.Fen)
+		return in, fmt.Errorf("%w: account %q is not here, or %d fen is nothing", ErrRefused, in.Account, in.Fen)
 	}
 	e := entry{Account: in.Account, At: s.cfg.Now().Unix(), Fen: sign * in.Fen, Party: in.Party, PartyAcc: in.PartyAccount, EndToEnd: in.EndToEnd, Text: in.Text}
-	if in.Code == "" {
-		in.Code = "DMCT"
+	if e.Code = "RCDT/" + cmp.Or(in.Code, "DMCT"); sign < 0 {
+		e.Code = "ICDT/" + cmp.Or(in.Code, "DMCT")
 	}
-	if e.Code = "RCDT/" + in.Code; sign < 0 {
-		e.Code = "ICDT/" + in.Code
-	}
-	if e.EndToEnd == "" {
-		e.EndToEnd = "NOTPROVIDED"
-	}
+	e.EndToEnd = cmp.Or(e.EndToEnd, "NOTPROVIDED")
 	s.do(change{Entries: []entry{e}})
-	return s.entries[len(s.entries)-1].bankRef(), nil
+	in.Ref = s.entries[len(s.entries)-1].bankRef()
+	return in, nil
 }
 
 // AccountView is an account as the admin API shows it.

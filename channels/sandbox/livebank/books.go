@@ -116,7 +116,7 @@ func (s *Server) apply(c change) error {
 		on.balance += e.Fen
 	}
 	for _, f := range c.Faults {
-		s.applyFault(f)
+		s.faults.Apply(f)
 	}
 	s.pulled = max(s.pulled, c.Pulled)
 	return nil

@@ -2,10 +2,10 @@ package livebank
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
-	"time"
+
+	"github.com/clearward/clearward/channels/sandbox/control"
 )
 
 // Fault is something that goes wrong at the next fitting call, transfer or row of a
@@ -26,15 +26,6 @@ type Fault struct {
 	Times   int    `json:"times,omitempty"`   // how often, 0 = once
 }
 
-// Faults of calls.
-const (
-	FaultDelay   = "DELAY"    // the answer comes late
-	FaultDrop    = "DROP"     // the connection breaks
-	FaultHTTP500 = "HTTP_500" // no answer of the bank
-	FaultGarbage = "GARBAGE"  // an answer that cannot be read
-	FaultBadSign = "BAD_SIGN" // done, and the answer's signature is wrong
-)
-
 // Faults of transfers.
 const (
 	FaultReject = "REJECT" // at once, or after so many seconds of being accepted
@@ -51,7 +42,7 @@ const (
 )
 
 var (
-	callFaults     = []string{FaultDelay, FaultDrop, FaultHTTP500, FaultGarbage, FaultBadSign}
+	callFaults     = []string{control.Delay, control.Drop, control.HTTP500, control.Garbage, control.BadSign}
 	transferFaults = []string{FaultReject, FaultReturn, FaultSlow}
 	rowFaults      = map[string]func(e *entry, fen int64){
 		FaultRowMissing: func(e *entry, _ int64) { e.Missing = true },
@@ -75,8 +66,7 @@ func (s *Server) plant(f Fault) (Fault, error) {
 	if t := s.transfers[f.Ref]; f.Do == FaultReturn && t != nil {
 		return f, s.comesBack(t, f.Code)
 	}
-	f.Times = max(f.Times, 1)
-	f.ID = s.lastFault + 1
+	f = s.faults.Add(f)
 	s.do(change{Faults: []Fault{f}})
 	return f, nil
 }
@@ -114,25 +104,15 @@ func (s *Server) spoilRow(f Fault) bool {
 // blemish lets a waiting fault change the row of an entry that is being booked, and
 // returns the fault's new image.
 func (s *Server) blemish(e *entry) []Fault {
-	for _, f := range s.faults {
-		if rowFaults[f.Do] != nil && f.fits(e.about()) {
-			rowFaults[f.Do](e, f.Fen)
-			image := *f
-			image.Times--
-			s.applyFault(image) // another entry of the same change must not meet it
-			return []Fault{image}
-		}
+	f := s.faults.First(func(f *Fault) bool { return rowFaults[f.Do] != nil && f.fits(e.about()) })
+	if f == nil {
+		return nil
 	}
-	return nil
+	rowFaults[f.Do](e, f.Fen)
+	return []Fault{*s.faults.Use(f)} // another entry of the same change must not meet it
 }
 
-func (s *Server) applyFault(f Fault) {
-	s.lastFault = max(s.lastFault, f.ID)
-	s.faults = slices.DeleteFunc(s.faults, func(g *Fault) bool { return g.ID == f.ID })
-	if f.Times > 0 {
-		s.faults = append(s.faults, &f)
-	}
-}
+func (f *Fault) count() (id *int64, times *int) { return &f.ID, &f.Times }
 
 // about is what a fault is matched with.
 type about struct {
@@ -150,30 +130,9 @@ func (f *Fault) fits(a about) bool {
 
 // take uses up the first fault of these kinds that fits, under the lock.
 func (s *Server) take(kinds []string, a about) *Fault {
-	for _, f := range s.faults {
-		if slices.Contains(kinds, f.Do) && f.fits(a) {
-			taken, image := *f, *f
-			image.Times--
-			s.do(change{Faults: []Fault{image}})
-			return &taken
-		}
+	f := s.faults.First(func(f *Fault) bool { return slices.Contains(kinds, f.Do) && f.fits(a) })
+	if f != nil {
+		s.do(change{Faults: []Fault{*s.faults.Use(f)}})
 	}
-	return nil
-}
-
-// spoil does what needs no answer of the bank, and tells whether that was all.
-func (f *Fault) spoil(w http.ResponseWriter, r *http.Request) bool {
-	switch f.Do {
-	case FaultDelay:
-		select {
-		case <-time.After(time.Duration(f.Millis) * time.Millisecond):
-		case <-r.Context().Done():
-		}
-	case FaultDrop:
-		panic(http.ErrAbortHandler)
-	case FaultHTTP500:
-		http.Error(w, "<html>502 Bad Gateway</html>", http.StatusBadGateway)
-		return true
-	}
-	return false
+	return f
 }

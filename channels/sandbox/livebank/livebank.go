@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/clearward/clearward/channels/bank"
+	"github.com/clearward/clearward/channels/sandbox/control"
 	"github.com/clearward/clearward/channels/sandbox/journal"
 	"github.com/clearward/clearward/ledger"
 )
@@ -79,15 +80,15 @@ type Server struct {
 	transfers map[string]*transfer // by the customer's reference
 	entries   []*entry             // by sequence number, from 1
 	pulled    ledger.Day           // the last day whose arrivals are booked
-	faults    []*Fault
-	lastFault int64
+	faults    control.Waiting[Fault]
 	nonces    map[string]time.Time
 }
 
 // Open opens the books; it does not listen.
 func Open(cfg Config) (*Server, error) {
 	cfg.Customer, cfg.BIC, cfg.SuccessIn = cmp.Or(cfg.Customer, "C1"), cmp.Or(cfg.BIC, "CMBCCNBS"), cmp.Or(cfg.SuccessIn, 3)
-	s := &Server{cfg: cfg, accounts: map[string]*account{}, transfers: map[string]*transfer{}, nonces: map[string]time.Time{}}
+	s := &Server{cfg: cfg, accounts: map[string]*account{}, transfers: map[string]*transfer{}, nonces: map[string]time.Time{},
+		faults: control.NewWaiting((*Fault).count)}
 	for _, a := range cfg.Accounts {
 		if a.No == "" || a.Name == "" || strings.ContainsAny(a.No, "/. ") || s.accounts[a.No] != nil {
 			return nil, fmt.Errorf("%w: account %q has no number or name, or is there twice", ErrRefused, a.No)
@@ -202,10 +203,10 @@ func (s *Server) call(api string, work func(*Server, *asked) said) http.HandlerF
 		s.advance()
 		f := s.take(callFaults, about{api: a.api, ref: a.ref, account: a.request.Account})
 		if f == nil {
-			f = &Fault{Commit: true}
+			f = &Fault{}
 		}
 		answer := said{status: http.StatusInternalServerError}
-		if f.Commit || f.Do == FaultDelay || f.Do == FaultBadSign {
+		if control.Works(f.Do, f.Commit) {
 			answer = work(s, a)
 		}
 		s.mu.Unlock()
@@ -213,7 +214,7 @@ func (s *Server) call(api string, work func(*Server, *asked) said) http.HandlerF
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 			return
 		}
-		if f.spoil(w, r) {
+		if control.Strike(w, r, f.Do, f.Millis) {
 			return
 		}
 		s.sign(w, r, f, answer)
@@ -222,7 +223,7 @@ func (s *Server) call(api string, work func(*Server, *asked) said) http.HandlerF
 
 func (s *Server) sign(w http.ResponseWriter, r *http.Request, f *Fault, answer said) {
 	body := answer.body
-	if f.Do == FaultGarbage {
+	if f.Do == control.Garbage {
 		answer.status, body = http.StatusOK, append([]byte(xml.Header), "<Document><CstmrPmtSts"...)
 	}
 	err := bank.SignAnswer(w.Header(), s.key, BankKey, answer.status, r.Header.Get(bank.HeaderNonce), s.cfg.Now(), body)
@@ -230,7 +231,7 @@ func (s *Server) sign(w http.ResponseWriter, r *http.Request, f *Fault, answer s
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	if f.Do == FaultBadSign {
+	if f.Do == control.BadSign {
 		w.Header().Set(bank.HeaderTimestamp, s.cfg.Now().Add(time.Second).UTC().Format(time.RFC3339))
 	}
 	w.Header().Set("Content-Type", "application/xml; charset=utf-8")

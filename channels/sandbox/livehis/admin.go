@@ -1,11 +1,12 @@
 package livehis
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 
+	"github.com/clearward/clearward/channels/sandbox/control"
 	"github.com/clearward/clearward/ledger"
 )
 
@@ -22,44 +23,30 @@ import (
 //	GET  /his/books?hospital=&day=    sums of the day's bookings in fen
 //	GET  /his/details?hospital=&day=  the day's details as they are now
 func (s *Server) Admin() http.Handler {
+	a := control.Admin{Books: s.journal, Refused: ErrRefused}
+	change := func(work func(bill) error) http.HandlerFunc {
+		return control.Post(a, func(in bill) (bill, error) {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return in, work(in)
+		})
+	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST /his/bills", post(s, func(s *Server, in struct {
-		bill
-		Bills []bill `json:"bills"`
-	}) (any, error) {
-		if len(in.Bills) == 0 {
-			in.Bills = []bill{in.bill}
-		}
-		return map[string]int{"opened": len(in.Bills)}, s.openBills(in.Bills)
-	}))
-	mux.HandleFunc("POST /his/close", post(s, func(s *Server, in bill) (any, error) { return in, s.closeBill(in) }))
-	mux.HandleFunc("POST /his/serve", post(s, func(s *Server, in bill) (any, error) { return in, s.serveBill(in) }))
-	mux.HandleFunc("POST /his/cash", post(s, func(s *Server, in bill) (any, error) { return in, s.takeCash(in) }))
-	mux.HandleFunc("POST /his/faults", func(w http.ResponseWriter, r *http.Request) {
-		var f Fault
-		err := read(r, &f)
-		if err == nil {
-			f, err = s.plant(f)
-		}
-		s.show(w, f, err)
-	})
-	mux.HandleFunc("GET /his/faults", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("POST /his/bills", control.Post(a, s.openBills))
+	mux.HandleFunc("POST /his/close", change(s.closeBill))
+	mux.HandleFunc("POST /his/serve", change(s.serveBill))
+	mux.HandleFunc("POST /his/cash", change(s.takeCash))
+	mux.HandleFunc("POST /his/faults", control.Post(a, s.plant))
+	mux.HandleFunc("GET /his/faults", a.Ask(func(*http.Request) (any, error) {
 		s.mu.Lock()
-		list := make([]Fault, 0, len(s.faults))
-		for _, f := range s.waiting() {
-			list = append(list, *f)
-		}
-		s.mu.Unlock()
-		s.show(w, list, nil)
-	})
-	mux.HandleFunc("GET /his/books", func(w http.ResponseWriter, r *http.Request) {
-		books, err := s.Sums(r.FormValue("hospital"), r.FormValue("day"))
-		s.show(w, books, err)
-	})
+		defer s.mu.Unlock()
+		return slices.DeleteFunc(s.faults.List(), s.over), nil
+	}))
+	mux.HandleFunc("GET /his/books", a.Ask(func(r *http.Request) (any, error) { return s.Sums(r.FormValue("hospital"), r.FormValue("day")) }))
 	mux.HandleFunc("GET /his/details", func(w http.ResponseWriter, r *http.Request) {
 		file, err := s.detailsNow(r.FormValue("hospital"), r.FormValue("day"))
 		if err != nil {
-			s.show(w, nil, err)
+			a.Show(w, nil, err)
 			return
 		}
 		_, _ = w.Write(file) // a client that went away is no fault of ours
@@ -67,64 +54,41 @@ func (s *Server) Admin() http.Handler {
 	return mux
 }
 
-// post reads a request, does the work under the lock and answers.
-func post[In any](s *Server, work func(*Server, In) (any, error)) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		var in In
-		var out any
-		err := read(r, &in)
-		if err == nil {
-			s.mu.Lock()
-			out, err = work(s, in)
-			s.mu.Unlock()
-		}
-		s.show(w, out, err)
-	}
-}
-
-func read(r *http.Request, to any) error {
-	if err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, 16<<20)).Decode(to); err != nil {
-		return fmt.Errorf("%w: %w", ErrRefused, err)
-	}
-	return nil
-}
-
-func (s *Server) show(w http.ResponseWriter, what any, err error) {
-	if err == nil {
-		err = s.journal.Durable()
-	}
-	w.Header().Set("Content-Type", "application/json")
-	if err != nil {
-		w.WriteHeader(http.StatusConflict)
-		what = map[string]string{"error": err.Error()}
-	}
-	_ = json.NewEncoder(w).Encode(what) // a client that went away is no fault of ours
-}
-
 var (
 	billNumber = regexp.MustCompile(`^[0-9A-Za-z_.:-]{1,64}$`)
 	businesses = regexp.MustCompile(`^(REGISTRATION|OUTPATIENT|INPATIENT_DEPOSIT|DISCHARGE|CHECKUP|CARD_TOPUP)$`)
 )
 
+// bills are one bill or several.
+type bills struct {
+	bill
+	Bills []bill `json:"bills"`
+}
+
 // openBills opens all of the bills, or none.
-func (s *Server) openBills(list []bill) error {
-	seen := map[string]bool{}
+func (s *Server) openBills(in bills) (map[string]int, error) {
+	list, seen := in.Bills, map[string]bool{}
+	if len(list) == 0 {
+		list = []bill{in.bill}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, b := range list {
 		h, err := s.coded(b.Hospital)
 		switch {
 		case err != nil:
-			return err
+			return nil, err
 		case !billNumber.MatchString(b.No) || b.Fen <= 0 || !businesses.MatchString(b.Biz):
-			return fmt.Errorf("%w: bill %q: bill_no, fen or biz_type is missing or wrong", ErrRefused, b.No)
+			return nil, fmt.Errorf("%w: bill %q: bill_no, fen or biz_type is missing or wrong", ErrRefused, b.No)
 		case h.bills[b.No] != nil || seen[b.Hospital+"/"+b.No]:
-			return fmt.Errorf("%w: bill %s of hospital %s is there", ErrRefused, b.No, b.Hospital)
+			return nil, fmt.Errorf("%w: bill %s of hospital %s is there", ErrRefused, b.No, b.Hospital)
 		}
 		seen[b.Hospital+"/"+b.No] = true
 	}
 	for _, b := range list {
 		s.putBill(bill{Hospital: b.Hospital, No: b.No, Fen: b.Fen, Biz: b.Biz, Patient: b.Patient, Operator: b.Operator, State: stateOpen})
 	}
-	return nil
+	return map[string]int{"opened": len(list)}, nil
 }
 
 // found finds a bill in the state.

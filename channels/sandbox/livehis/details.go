@@ -10,6 +10,7 @@ import (
 
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/channels/his"
+	"github.com/clearward/clearward/channels/sandbox/control"
 	"github.com/clearward/clearward/ledger"
 )
 
@@ -116,15 +117,15 @@ func (s *Server) serveDetails(w http.ResponseWriter, r *http.Request) {
 		f = &Fault{}
 	}
 	switch {
-	case f.spoil(w, r):
+	case control.Strike(w, r, f.Do, f.Millis):
 	case err != nil:
 		http.Error(w, err.Error(), http.StatusInternalServerError)
-	case f.Do == FaultError || s.cfg.Now().Before(day.Add(1).Start().Add(readyAfter)):
+	case f.Do == control.Error || s.cfg.Now().Before(day.Add(1).Start().Add(readyAfter)):
 		http.Error(w, "not made yet", http.StatusNotFound)
 	default:
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		s.sign(w, c, f, his.BodySum(file))
-		if f.Do == FaultGarbage {
+		if f.Do == control.Garbage {
 			file = file[:len(file)/2]
 		}
 		_, _ = w.Write(file) // a client that went away is no fault of ours

@@ -2,11 +2,11 @@ package livehis
 
 import (
 	"fmt"
-	"net/http"
 	"slices"
 	"time"
 
 	"github.com/clearward/clearward/channels/his"
+	"github.com/clearward/clearward/channels/sandbox/control"
 )
 
 // Fault is something that goes wrong at the next fitting call, or with a row of
@@ -28,16 +28,6 @@ type Fault struct {
 	Until    time.Time `json:"until,omitzero"`  // every time until then, whatever times says
 }
 
-// Faults of calls. Of the details, ERROR says that they are not made yet.
-const (
-	FaultDelay   = "DELAY"
-	FaultDrop    = "DROP"
-	FaultHTTP500 = "HTTP_500"
-	FaultGarbage = "GARBAGE"  // done, and the answer is cut off
-	FaultBadSign = "BAD_SIGN" // done, and the answer's signature is wrong
-	FaultError   = "ERROR"
-)
-
 // Faults of rows of the details, by order number, and by refund number where it is
 // the row of a void.
 const (
@@ -51,7 +41,7 @@ const (
 )
 
 var (
-	callFaults = []string{FaultDelay, FaultDrop, FaultHTTP500, FaultGarbage, FaultBadSign, FaultError}
+	callFaults = []string{control.Delay, control.Drop, control.HTTP500, control.Garbage, control.BadSign, control.Error}
 	rowFaults  = map[string]func(b *blemish, fen int64){
 		FaultRowMissing: func(b *blemish, _ int64) { b.Missing = true },
 		FaultRowAmount:  func(b *blemish, fen int64) { b.MoreFen = fen },
@@ -74,11 +64,8 @@ func (s *Server) plant(f Fault) (Fault, error) {
 	case !slices.Contains(callFaults, f.Do):
 		return f, fmt.Errorf("%w: fault %q is not known", ErrRefused, f.Do)
 	}
-	f.Times = max(f.Times, 1)
-	s.lastFault++
-	f.ID = s.lastFault
+	f = s.faults.Add(f)
 	s.journal.Keep("fault", &f)
-	s.applyFault(f)
 	return f, nil
 }
 
@@ -125,54 +112,21 @@ func (s *Server) foreign(f Fault) error {
 	return nil
 }
 
-func (s *Server) applyFault(f Fault) {
-	s.lastFault = max(s.lastFault, f.ID)
-	s.faults = slices.DeleteFunc(s.faults, func(g *Fault) bool { return g.ID == f.ID })
-	if f.Times > 0 {
-		s.faults = append(s.faults, &f)
-	}
-}
+func (f *Fault) count() (id *int64, times *int) { return &f.ID, &f.Times }
 
-// waiting are the faults that are still to come, under the lock.
-func (s *Server) waiting() []*Fault {
-	s.faults = slices.DeleteFunc(s.faults, func(f *Fault) bool { return !f.Until.IsZero() && !s.cfg.Now().Before(f.Until) })
-	return s.faults
-}
+// over says whether a fault that struck every time until then strikes no more.
+func (s *Server) over(f Fault) bool { return !f.Until.IsZero() && !s.cfg.Now().Before(f.Until) }
 
 // take uses up the first fault that fits, under the lock.
 func (s *Server) take(api string, r *his.Request) *Fault {
-	for _, f := range s.waiting() {
-		if f.API != "" && f.API != api || f.Hospital != "" && f.Hospital != r.Hospital || f.Order != "" && f.Order != r.OrderNo || f.Bill != "" && f.Bill != r.BillNo {
-			continue
-		}
-		taken := *f
-		if !f.Until.IsZero() {
-			return &taken
-		}
-		image := *f
-		image.Times--
-		s.journal.Keep("fault", &image)
-		s.applyFault(image)
-		return &taken
+	f := s.faults.First(func(f *Fault) bool {
+		return !s.over(*f) && (f.API == "" || f.API == api) && (f.Hospital == "" || f.Hospital == r.Hospital) &&
+			(f.Order == "" || f.Order == r.OrderNo) && (f.Bill == "" || f.Bill == r.BillNo)
+	})
+	if f != nil && f.Until.IsZero() {
+		s.journal.Keep("fault", s.faults.Use(f))
 	}
-	return nil
-}
-
-// spoil does what needs no answer of HIS, and tells whether that was all.
-func (f *Fault) spoil(w http.ResponseWriter, r *http.Request) bool {
-	switch f.Do {
-	case FaultDelay:
-		select {
-		case <-time.After(time.Duration(f.Millis) * time.Millisecond):
-		case <-r.Context().Done():
-		}
-	case FaultDrop:
-		panic(http.ErrAbortHandler)
-	case FaultHTTP500:
-		http.Error(w, "<html>502 Bad Gateway</html>", http.StatusBadGateway)
-		return true
-	}
-	return false
+	return f
 }
 
 // refusal is what ERROR answers.

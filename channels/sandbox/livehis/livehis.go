@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/clearward/clearward/channels/his"
+	"github.com/clearward/clearward/channels/sandbox/control"
 	"github.com/clearward/clearward/channels/sandbox/journal"
 	"github.com/clearward/clearward/ledger"
 )
@@ -50,8 +51,7 @@ type Server struct {
 
 	mu        sync.Mutex
 	hospitals map[string]*hospital
-	faults    []*Fault
-	lastFault int64
+	faults    control.Waiting[Fault]
 }
 
 // hospital is one HIS with its books.
@@ -68,7 +68,7 @@ type hospital struct {
 
 // Open opens the books; it does not listen.
 func Open(cfg Config) (*Server, error) {
-	s := &Server{cfg: cfg, hospitals: map[string]*hospital{}}
+	s := &Server{cfg: cfg, hospitals: map[string]*hospital{}, faults: control.NewWaiting((*Fault).count)}
 	if err := os.MkdirAll(filepath.Join(cfg.Dir, "keys"), 0o700); err != nil {
 		return nil, fmt.Errorf("sandbox HIS: %w", err)
 	}
@@ -90,7 +90,7 @@ func Open(cfg Config) (*Server, error) {
 	s.journal, err = journal.Open(filepath.Join(cfg.Dir, "his.journal"), journal.Kinds{
 		"bill":  journal.Of(s.applyBill),
 		"void":  journal.Of(s.applyVoid),
-		"fault": journal.Of(func(f Fault) error { s.applyFault(f); return nil }),
+		"fault": journal.Of(func(f Fault) error { s.faults.Apply(f); return nil }),
 	})
 	return s, err
 }
@@ -175,10 +175,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, api string, work 
 	s.mu.Lock()
 	f := s.take(api, &in)
 	if f == nil {
-		f = &Fault{Commit: true}
+		f = &Fault{}
 	}
 	var said *his.Answer
-	if f.Commit || f.Do == FaultDelay || f.Do == FaultBadSign {
+	if control.Works(f.Do, f.Commit) {
 		said = work(s, c.h, &in)
 	}
 	s.mu.Unlock()
@@ -186,10 +186,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, api string, work 
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	if f.spoil(w, r) {
+	if control.Strike(w, r, f.Do, f.Millis) {
 		return
 	}
-	if f.Do == FaultError {
+	if f.Do == control.Error {
 		said = f.refusal()
 	}
 	s.say(w, c, f, said)
@@ -202,7 +202,7 @@ func (s *Server) say(w http.ResponseWriter, c *call, f *Fault, said *his.Answer)
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	if f.Do == FaultGarbage {
+	if f.Do == control.Garbage {
 		text = text[:len(text)/2]
 	}
 	w.Header().Set("Content-Type", c.format.ContentType())
@@ -212,7 +212,7 @@ func (s *Server) say(w http.ResponseWriter, c *call, f *Fault, said *his.Answer)
 
 func (s *Server) sign(w http.ResponseWriter, c *call, f *Fault, bodySum string) {
 	secret := c.h.secret
-	if f.Do == FaultBadSign {
+	if f.Do == control.BadSign {
 		secret = "another-secret-another-secret"
 	}
 	w.Header().Set(his.HeaderSignature, his.SignAnswer(secret, c.signature, "200", bodySum))
