@@ -102,8 +102,10 @@ func (r *rig) lateMoney(a *adapter) {
 		p, err = r.Query(r.t.Context(), "H1", p.OrderNo)
 	} else {
 		r.payer(a, p.OrderNo)
-		r.hear(1)
-		p, err = r.Get(r.t.Context(), "H1", p.OrderNo)
+		for err == nil && p.Status != pay.Success { // a notice of the case before may come first
+			r.hear(1)
+			p, err = r.Get(r.t.Context(), "H1", p.OrderNo)
+		}
 	}
 	if err != nil {
 		r.t.Fatal(err)
