@@ -3,7 +3,6 @@ package lived
 import (
 	"context"
 	"fmt"
-	"maps"
 	"math/rand/v2"
 
 	"github.com/clearward/clearward/channels"
@@ -41,7 +40,7 @@ type kind struct {
 }
 
 // fewest is how many payments a day must have for its faults to be among them.
-func fewest() int { return 20 * len(kinds) }
+func fewest() int { return 15 * len(kinds) }
 
 // plant draws the faults of a day: each kind once, and again for every 5,000
 // payments beyond the first.
@@ -96,6 +95,11 @@ func (f *fault) row(v *visit, refundNo string, his, platform, channel *int64) {
 		c.AmountFen = 0 // outside the platform's pairs
 	}
 	f.found = append(f.found, c)
+}
+
+// closed says that the channel closes the refund: nobody is given anything back.
+func (f *fault) closed() bool {
+	return f.kind.back && (f.kind.code == "F6" || f.kind.code == "PHANTOM")
 }
 
 func fenOf(p *int64) int64 {
@@ -177,21 +181,5 @@ func paidLate(f *fault) {
 		}
 		f.row(v, "", nil, nil, &v.fen)
 		return l.admin(ctx, "/pay", map[string]string{"merchant": v.number.no, "order": v.order}, nil)
-	}
-}
-
-// refundOf plans something about the visit's refund before it is asked for.
-func refundOf(what map[string]any, said func(f *fault, v *visit, no string)) func(f *fault) {
-	return func(f *fault) {
-		f.refunding = func(ctx context.Context, l *life, v *visit) error {
-			if what == nil {
-				return nil
-			}
-			return spoil(ctx, l, v, maps.Clone(what))
-		}
-		f.refunded = func(_ context.Context, _ *life, v *visit, no string) error {
-			said(f, v, no)
-			return nil
-		}
 	}
 }

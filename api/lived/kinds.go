@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/clearward/clearward/channels"
-	"github.com/clearward/clearward/ledger"
 )
 
 // The hospitals by who calls their HIS.
@@ -120,53 +119,18 @@ func onlyHere(f *fault) {
 	}
 }
 
-// refundAtHIS spoils the refund's row in the details of HIS, which goes by the number
-// with which HIS was asked.
-func refundAtHIS(what string, said func(f *fault, v *visit, no string)) func(f *fault) {
+// differently is a payment of which HIS and the channel say the same, and the platform
+// something else.
+func differently(more int64) func(f *fault) {
 	return func(f *fault) {
-		f.refunded = func(_ context.Context, l *life, v *visit, no string) error {
-			said(f, v, no)
-			asked := no
-			if v.hospital.calls == "APP" {
-				asked = appRefund(back{v, 0})
-			}
-			l.evening(func(ctx context.Context) error {
-				return l.admin(ctx, "/his/faults", map[string]any{"do": what, "hospital": v.hospital.code, "order_no": v.order, "refund_no": asked}, nil)
-			})
-			return nil
+		atHIS("ROW_AMOUNT", more, func(f *fault, v *visit) {
+			fen := v.fen + more
+			f.row(v, "", &fen, &v.fen, &fen)
+		})(f)
+		inHIS := f.paid
+		f.paid = func(ctx context.Context, l *life, v *visit) error {
+			return errors.Join(spoil(ctx, l, v, map[string]any{"do": "BILL_AMOUNT", "fen": more}), inHIS(ctx, l, v))
 		}
-	}
-}
-
-// voidedAlone is a charge that HIS takes back at its own window, where nobody asks the
-// platform to give the money back.
-func voidedAlone(f *fault) {
-	f.instead = func(ctx context.Context, l *life, v *visit) error {
-		if err := l.voids(ctx, v, fmt.Sprintf("WINDOW%d", v.n), false); err != nil {
-			return err
-		}
-		fen := v.backs[0]
-		f.row(v, "", &fen, nil, nil)
-		f.found[0].Kind, f.found[0].AmountFen = "REFUND", fen // long: HIS has given it back, and the money is here
-		return nil
-	}
-}
-
-// deniedAndVoided is a refund that HIS refuses in words, so that nobody is paid back, and
-// carries out in its own books.
-func deniedAndVoided(f *fault) {
-	f.instead = func(ctx context.Context, l *life, v *visit) error {
-		if err := l.admin(ctx, "/his/faults", map[string]any{"do": "ERROR", "api": "bills/cancel", "commit": true, "code": "SERVED", "text": "项目已执行",
-			"hospital": v.hospital.code, "order_no": v.order}, nil); err != nil {
-			return err
-		}
-		r, err := l.asksBack(ctx, back{v, 0}.ask())
-		if err == nil && r.GetStatus() != "FAILED" {
-			err = fmt.Errorf("%w: HIS refused refund %s, and it is %s", ErrDemo, r.GetRefundNo(), r.GetStatus())
-		}
-		f.row(v, "", &v.backs[0], nil, nil)
-		f.found[0].Kind, f.found[0].AmountFen = "REFUND", v.backs[0]
-		return err
 	}
 }
 
@@ -181,40 +145,6 @@ func elsewhere(f *fault) {
 		f.row(&there, "", nil, nil, &v.fen)
 		return spoil(ctx, l, v, map[string]any{"do": "BILL_ELSEWHERE", "other": there.number.no})
 	}
-}
-
-// inPortal is a refund that the hospital's staff made in the channel's own portal; HIS
-// has taken the charge back under that number, or has not heard of it.
-func inPortal(inHIS bool) func(f *fault) {
-	return func(f *fault) {
-		f.instead = func(ctx context.Context, l *life, v *visit) error {
-			fen, no := v.backs[0], fmt.Sprintf("MP%s%06d", lifeDay.Compact(), f.n)
-			var his *int64
-			if inHIS {
-				if err := l.voids(ctx, v, no, true); err != nil {
-					return err
-				}
-				his = &fen
-			}
-			f.row(v, no, his, nil, &fen)
-			return l.admin(ctx, "/refund", map[string]any{"merchant": v.number.no, "order": v.order, "refund": no, "fen": fen}, nil)
-		}
-	}
-}
-
-// voids has HIS take the visit's charge back at its own window, under a number that
-// the platform does not know; the row of HIS has the number once it is written back.
-func (l *life) voids(ctx context.Context, v *visit, no string, written bool) error {
-	ask := channels.HISRequest{Hospital: v.hospital.code, BillNo: v.bill(), OrderNo: v.order, RefundNo: no, Amount: ledger.Money(v.backs[0]),
-		Tender: v.number.channel, Operator: "C01", Key: "cancel-" + no, BizType: string(v.biz), RefundedAt: l.clock.Now()}
-	word := l.his[v.hospital.code].Cancel(ctx, ask)
-	if ask.Key = "refund-" + no; written && word.Outcome == channels.OutcomeSucceeded {
-		word = l.his[v.hospital.code].WriteBackRefund(ctx, ask)
-	}
-	if word.Outcome != channels.OutcomeSucceeded {
-		return fmt.Errorf("%w: HIS does not void %s: %s %s", ErrDemo, v.bill(), word.Outcome, word.Reason.Text)
-	}
-	return nil
 }
 
 // kinds are the ways in which the day goes wrong.
@@ -252,14 +182,35 @@ var kinds = []kind{
 	{code: "I6", name: "closed here, and booked by HIS", way: channels.WayQR, of: []int{0, 1}, plan: closedAndBooked},
 	{code: "I7", name: "HIS has a payment without its number", plan: atHIS("ROW_UNKEYED", 0, everybody)},
 	{code: "I8", name: "HIS has a payment as cash", plan: atHIS("ROW_CASH", 0, everybody)},
-	{code: "I3", name: "HIS lacks a refund", back: true, plan: refundAtHIS("ROW_MISSING", func(f *fault, v *visit, no string) { f.row(v, no, nil, &v.backs[0], &v.backs[0]) })},
-	{code: "I7", name: "HIS has a refund without its number", back: true, plan: refundAtHIS("ROW_UNKEYED", everybodys)},
+	{code: "I3", name: "HIS lacks a refund", back: true, plan: refundAtHIS("ROW_MISSING", 0, func(f *fault, v *visit, no string) { f.row(v, no, nil, &v.backs[0], &v.backs[0]) })},
+	{code: "I7", name: "HIS has a refund without its number", back: true, plan: refundAtHIS("ROW_UNKEYED", 0, everybodys)},
 	{code: "I4", name: "HIS alone took a charge back", back: true, plan: voidedAlone},
-	{code: "I4", name: "HIS refuses to void a charge, and has voided it", back: true, of: platformCalls, plan: deniedAndVoided},
+	{code: "I4", name: "HIS refuses to void a charge, and has voided it", back: true, of: platformCalls, plan: deniedAndVoided(false)},
 	{code: "F5", name: "a refund in the channel's portal", back: true, plan: inPortal(false)},
 	{code: "BACKFILL", name: "a refund in the channel's portal, and in HIS", back: true, plan: inPortal(true)},
 	{code: "F9", name: "the money is at another hospital's number", of: []int{0, 1}, plan: elsewhere},
+	{code: "F4", name: "the bill says ten fen less", plan: atChannel("BILL_AMOUNT", -10, func(f *fault, v *visit) {
+		less := v.fen - 10
+		f.row(v, "", &v.fen, &v.fen, &less)
+	})},
+	{code: "F7", name: "a fee is one fen too low", plan: atChannel("BILL_FEE", -1, everybody)},
+	{code: "F3", name: "before midnight here, in the channel's bill of the next day", step: steps, plan: atChannel("BILL_MIDNIGHT", 0, func(f *fault, v *visit) {
+		f.row(v, "", &v.fen, &v.fen, nil)
+		everybody(f, v)
+		f.found[1].Code = "F10" // on the next day
+	})},
+	{code: "I5", name: "HIS booked three fen more", plan: atHIS("ROW_AMOUNT", 3, func(f *fault, v *visit) {
+		more := v.fen + 3
+		f.row(v, "", &more, &v.fen, &v.fen)
+	})},
+	{code: "BACKFILL", name: "HIS and channel have ten fen more", plan: differently(10)},
+	{code: "BACKFILL", name: "HIS and channel have ten fen less", plan: differently(-10)},
+	{code: "I5", name: "HIS gave two fen less back", back: true, plan: refundAtHIS("ROW_AMOUNT", -2, func(f *fault, v *visit, no string) {
+		less := v.backs[0] - 2
+		f.row(v, no, &less, &v.backs[0], &v.backs[0])
+	})},
+	{code: "I8", name: "HIS has a refund as cash", back: true, plan: refundAtHIS("ROW_CASH", 0, everybodys)},
+	{code: "DUP_ROW", name: "a refund of HIS twice", back: true, plan: refundAtHIS("ROW_TWICE", 0, everybodys)},
+	{code: "I6", name: "HIS refuses to void a charge, and voids it under the refund's number", back: true, of: platformCalls, plan: deniedAndVoided(true)},
+	{code: "PHANTOM", name: "a refund that the channel closed and HIS never booked", back: true, plan: closedAndForgotten},
 }
-
-// everybodys is a refund of which everybody says the same.
-func everybodys(f *fault, v *visit, no string) { f.row(v, no, &v.backs[0], &v.backs[0], &v.backs[0]) }
