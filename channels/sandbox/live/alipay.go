@@ -2,7 +2,6 @@ package live
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/json"
 	"io"
 	"maps"
@@ -25,34 +24,6 @@ var alipayNo = regexp.MustCompile(`^2088\d{12}(0156)?$`)
 
 // pid is the number of the merchant at Alipay, the seller_id of its calls.
 func (m *merchant) pid() string { return m.No[:16] }
-
-// alipayKeys are what the certificate mode and the encryption of contents need.
-type alipayKeys struct {
-	appSN, rootSN, ownSN string
-	content              string
-}
-
-// ofAlipay opens or makes what a merchant number of Alipay has beside its own key
-// and certificate: the content key in keys/NUMBER/content.key, and for all of them
-// Alipay's key and certificate in keys/channel.
-func (k *platformKeys) ofAlipay(no string, own *pair) (a alipayKeys, err error) {
-	if k.alipay == nil {
-		if k.alipay, err = k.pair("channel/alipay", "alipay", k.root); err != nil {
-			return a, err
-		}
-	}
-	if a.content, err = k.secret(no+"/content.key", base64.StdEncoding.EncodeToString); err != nil {
-		return a, err
-	}
-	if a.appSN, err = alipay.CertSN(string(own.pem)); err != nil {
-		return a, err
-	}
-	if a.ownSN, err = alipay.CertSN(string(k.alipay.pem)); err != nil {
-		return a, err
-	}
-	a.rootSN, err = alipay.RootSN(string(k.root.pem))
-	return a, err
-}
 
 // node is an answer's content: texts, and the list of funds.
 type node map[string]any

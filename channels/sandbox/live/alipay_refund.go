@@ -1,30 +1,8 @@
 package live
 
-import (
-	"context"
-	"fmt"
-	"net/http"
-	"net/url"
-	"strings"
-	"time"
-
-	"github.com/clearward/clearward/channels"
-	"github.com/clearward/clearward/channels/alipay"
-	"github.com/clearward/clearward/ledger"
-)
-
 // alipayRefundFaults are those that Alipay has: an accepted refund is never closed
 // there, and a frozen trade refuses.
 var alipayRefundFaults = []string{FaultRefundLate, FaultRefundAbnormal}
-
-// refundKey tells a refund from the others of a merchant number: Alipay knows its
-// number only within the order.
-func (m *merchant) refundKey(r *refund) string {
-	if m.Channel == channels.Alipay {
-		return r.Order + "/" + r.No
-	}
-	return r.No
-}
 
 func (s *Server) tradeRefund(r *request) node {
 	fen, no := r.fen("refund_amount"), r.text("out_request_no")
@@ -109,57 +87,3 @@ func (s *Server) tradeRefundQuery(r *request) node {
 	}
 	return n
 }
-
-// composeAlipay writes a notice: a form whose signature leaves sign and sign_type
-// out. A refund has no notice of its own kind: the payment's tells it (D.6).
-func (s *Server) composeAlipay(ctx context.Context, w *wording) (*http.Request, error) {
-	o := &w.o
-	p := url.Values{}
-	for name, value := range map[string]string{
-		"notify_time": beijing(s.cfg.Now().Unix()), "notify_type": "trade_status_sync", "notify_id": noticeID(w), "charset": "utf-8", "version": "1.0",
-		"sign_type": "RSA2", "app_id": o.App, "auth_app_id": o.App, "seller_id": w.m.pid(), "trade_no": o.tradeNo(), "out_trade_no": o.No, "subject": o.Subject,
-		"gmt_create": beijing(o.Created), "gmt_payment": beijing(o.Paid), "trade_status": "TRADE_SUCCESS", "total_amount": yuanText(o.Fen),
-		"receipt_amount": yuanText(o.Fen), "invoice_amount": yuanText(o.Fen), "buyer_pay_amount": yuanText(o.Fen), "point_amount": "0.00",
-		"buyer_logon_id": logonID(o), "passback_params": o.Attach, "fund_bill_list": `[{"amount":"` + yuanText(o.Fen) + `","fundChannel":"ALIPAYACCOUNT"}]`,
-	} {
-		if value != "" {
-			p.Set(name, value)
-		}
-	}
-	name, id := o.buyer()
-	p.Set(strings.Replace(name, "_user_id", "_id", 1), id)
-	if w.r != nil {
-		p.Set("out_biz_no", w.r.No)
-		p.Set("refund_fee", yuanText(w.back))
-		p.Set("gmt_refund", beijing(w.r.Done)+".000")
-		if w.back >= o.Fen {
-			p.Set("trade_status", "TRADE_CLOSED")
-			p.Set("gmt_close", beijing(w.r.Done))
-		}
-	}
-	key := s.keys.alipay.key
-	if w.n.Forged {
-		key = w.m.keys.key
-	}
-	if w.n.Foreign {
-		p.Set("seller_id", "2088999999999999")
-		p.Set("app_id", "2021999999999999")
-	}
-	sign, err := alipay.Sign(key, alipay.NoticeString(p))
-	if err != nil {
-		return nil, err
-	}
-	p.Set("sign", sign)
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.n.URL, strings.NewReader(p.Encode()))
-	if err == nil {
-		request.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
-	}
-	return request, err
-}
-
-func noticeID(w *wording) string {
-	return fmt.Sprintf("%s00222%020d", ledger.DayOf(time.Unix(w.o.Paid, 0)).Compact(), w.n.ID)
-}
-
-// takenAlipay: any answer but this very word makes the notice come again.
-func takenAlipay(body []byte) bool { return string(body) == "success" }

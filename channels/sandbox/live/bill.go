@@ -2,12 +2,19 @@ package live
 
 import (
 	"compress/gzip"
+	"crypto/hmac"
+	"crypto/sha1"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/clearward/clearward/channels"
@@ -182,55 +189,155 @@ func (r *refund) billed(made int64) string {
 	return ""
 }
 
-// spoilBill changes what the bills say of a payment.
-func (s *Server) spoilBill(f Fault) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	m := s.merchants[f.Merchant]
-	if m == nil {
-		return fmt.Errorf("%w: merchant %q is not served", ErrRefused, f.Merchant)
-	}
-	s.advance()
-	return s.spoil(m, f)
+// billSeconds is how long the address of a bill is good.
+const billSeconds = 300
+
+// heldBill is the text of a bill behind an address that was handed out.
+type heldBill struct {
+	m      *merchant
+	file   *os.File
+	packed bool
+	until  int64
 }
 
-func (s *Server) spoil(m *merchant, f Fault) error {
-	o, now := m.orders[f.Order], s.cfg.Now().Unix()
-	if f.Do == FaultBillForeign {
-		if o != nil || f.Fen < 1 || !orderNumber.MatchString(f.Order) {
-			return fmt.Errorf("%w: a foreign payment needs a new order number and fen above zero", ErrRefused)
-		}
-		s.putOrder(order{Merchant: m.No, No: f.Order, Way: "NATIVE", Fen: f.Fen, State: statePaid, Created: now, Paid: now, App: m.Apps[0], Subject: "其他业务"})
-		return nil
+// serveV3Bill makes a bill and answers with its hash and address.
+func (s *Server) serveV3Bill(w http.ResponseWriter, r *http.Request, fund bool) {
+	c, wrong := s.readV3(r)
+	if wrong != nil {
+		s.writeV3(w, nil, *wrong, false)
+		return
 	}
+	s.mu.Lock()
+	s.advance()
+	f := s.take(callFaults, "bill", c.m.No, "")
+	s.mu.Unlock()
+	if f == nil {
+		f = &Fault{}
+	}
+	said := s.v3Bill(c, r, fund)
+	if !control.Strike(w, r, f.Do, f.Millis) {
+		s.answerV3(w, c, f, *said)
+	}
+}
+
+func (s *Server) v3Bill(c *v3Call, r *http.Request, fund bool) *v3Answer {
+	q := r.URL.Query()
+	day, err := ledger.ParseDay(q.Get("bill_date"))
+	kind, account, packing := q.Get("bill_type"), q.Get("account_type"), q.Get("tar_type")
+	if err != nil || !fund && kind != "" && kind != "ALL" || fund && account != "" && account != "BASIC" || packing != "" && packing != "GZIP" {
+		return refusal("PARAM_ERROR", "参数错误")
+	}
+	file, err := s.bill(c.m, day, fund)
 	switch {
-	case o == nil || o.Paid == 0:
-		return fmt.Errorf("%w: order %q is not paid at %s", ErrRefused, f.Order, m.No)
-	case f.Do != FaultBillRestated && (m.settled >= o.billDay() || len(o.refunds) > 0):
-		return fmt.Errorf("%w: the money of order %s is settled or refunded", ErrRefused, f.Order)
+	case errors.Is(err, errCreating):
+		return refusal("STATEMENT_CREATING", "账单生成中，请先检查当前商户号在指定日期内是否有成功的交易")
+	case errors.Is(err, errNoBill):
+		return refusal("NO_STATEMENT_EXIST", "请求的账单文件不存在")
+	case err != nil:
+		return refusal("SYSTEM_ERROR", "系统错误")
 	}
-	image := *o
-	switch f.Do {
-	case FaultBillElsewhere:
-		there := s.merchants[f.Other]
-		if there == nil || there == m || there.Channel != m.Channel || there.orders[o.No] != nil || there.settled >= o.billDay() {
-			return fmt.Errorf("%w: order %s cannot stand in the bill of %q", ErrRefused, f.Order, f.Other)
+	sum := sha1.New()
+	if _, err := io.Copy(sum, file); err != nil {
+		return refusal("SYSTEM_ERROR", "系统错误")
+	}
+	token := nonce()
+	s.hold(token, &heldBill{c.m, file, packing != "", c.now + billSeconds})
+	return &v3Answer{http.StatusOK, node{"hash_type": "SHA1", "hash_value": hex.EncodeToString(sum.Sum(nil)),
+		"download_url": s.Addresses.WeChat + "/v3/billdownload/file?token=" + token}}
+}
+
+// hold keeps a bill's text for whoever has its address, and lets those go whose
+// time is over.
+func (s *Server) hold(token string, b *heldBill) {
+	now := s.cfg.Now().Unix()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for old, held := range s.bills {
+		if held.until < now {
+			delete(s.bills, old)
+			_ = held.file.Close() // only read
 		}
-		moved := *o
-		moved.Merchant, moved.App = there.No, there.Apps[0]
-		s.putOrder(moved)
-		image.Missing = true
-	case FaultBillMissing:
-		image.Missing = true
-	case FaultBillAmount:
-		image.MoreFen = f.Fen
-	case FaultBillFee:
-		image.MoreFee = f.Fen
-	case FaultBillMidnight:
-		image.Midnight = true
-	case FaultBillRestated:
-		image.Restated = true
 	}
-	s.putOrder(image)
-	return nil
+	s.bills[token] = b
+}
+
+// serveV3File hands out a bill. The answer is not signed: its hash was.
+func (s *Server) serveV3File(w http.ResponseWriter, r *http.Request) {
+	c, wrong := s.readV3(r)
+	if wrong != nil {
+		s.writeV3(w, nil, *wrong, false)
+		return
+	}
+	s.mu.Lock()
+	held := s.bills[r.URL.Query().Get("token")]
+	s.mu.Unlock()
+	if held == nil || held.m != c.m || held.until < c.now {
+		s.writeV3(w, c, *refusal("INVALID_REQUEST", "下载地址已失效"), false)
+		return
+	}
+	size, err := held.file.Stat()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	sendFile(w, io.NewSectionReader(held.file, 0, size.Size()), held.packed)
+}
+
+// addressSeconds is how long the address of a bill is good.
+const addressSeconds = 30
+
+// billAddress answers where the archive of a day lies. Of a day whose bill is not
+// made yet Alipay says the same as of one without trades.
+func (s *Server) billAddress(r *request) node {
+	kind, date := r.text("bill_type"), r.text("bill_date")
+	day, err := ledger.ParseDay(date)
+	switch {
+	case kind != "trade" && kind != "signcustomer":
+		return refuses("isv.invalid_arguments", "bill_type无效")
+	case err != nil || day >= ledger.DayOf(time.Unix(r.now, 0)):
+		return refuses("isv.invalid_arguments", "入参不合法")
+	}
+	bill, err := s.billOf(r.m, day)
+	if err != nil || len(bill.Rows) == 0 && (kind == "trade" || bill.Opening <= bill.Retained) {
+		return refuses("isp.bill_not_exist", "账单不存在")
+	}
+	user := r.m.pid() + "0156"
+	at := strconv.FormatInt(r.now, 10)
+	q := url.Values{"bizType": {kind}, "userId": {user}, "fileType": {"csv.zip"}, "bizDates": {day.Compact()}, "timestamp": {at},
+		"downloadFileName": {user + "_" + day.Compact() + ".csv.zip"}, "fileId": {"/" + kind + "/" + day.Compact()}, "token": {s.billToken(r.m, kind, day.Compact(), at)}}
+	n := said("10000", "", "")
+	n["bill_download_url"] = s.Addresses.Alipay + "/downloadBillFile.resource?" + q.Encode()
+	return n
+}
+
+// billToken makes an address good for one bill only.
+func (s *Server) billToken(m *merchant, kind, day, at string) string {
+	h := hmac.New(sha256.New, []byte(m.keys.alipay.content))
+	h.Write([]byte(kind + " " + day + " " + at))
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// serveArchive hands out an archive whose address is still good.
+func (s *Server) serveArchive(w http.ResponseWriter, in *http.Request) {
+	q := in.URL.Query()
+	kind, date, at := q.Get("bizType"), q.Get("bizDates"), q.Get("timestamp")
+	made, err := strconv.ParseInt(at, 10, 64)
+	m := s.merchants[q.Get("userId")]
+	if m == nil && len(q.Get("userId")) == 20 {
+		m = s.merchants[q.Get("userId")[:16]]
+	}
+	day, err2 := time.ParseInLocation("20060102", date, ledger.Beijing)
+	if err != nil || err2 != nil || m == nil || !hmac.Equal([]byte(q.Get("token")), []byte(s.billToken(m, kind, date, at))) || s.cfg.Now().Unix() > made+addressSeconds {
+		http.Error(w, "<html>the address is no longer good</html>", http.StatusForbidden)
+		return
+	}
+	file, err := s.bill(m, ledger.DayOf(day), kind == "signcustomer")
+	if err != nil {
+		http.Error(w, "<html>no such bill</html>", http.StatusNotFound)
+		return
+	}
+	defer file.Close()
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("Content-Disposition", `attachment; filename="`+m.pid()+"0156_"+date+`.csv.zip"`)
+	sendFile(w, file, false)
 }

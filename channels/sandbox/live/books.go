@@ -156,6 +156,15 @@ func (r *refund) refundID() string {
 	return fmt.Sprintf("5030000701%s%011d", ledger.DayOf(time.Unix(r.At, 0)).Compact(), r.Seq)
 }
 
+// refundKey tells a refund from the others of a merchant number: Alipay knows its
+// number only within the order.
+func (m *merchant) refundKey(r *refund) string {
+	if m.Channel == channels.Alipay {
+		return r.Order + "/" + r.No
+	}
+	return r.No
+}
+
 // kinds are those of the records in books.journal.
 func (s *Server) kinds() journal.Kinds {
 	return journal.Kinds{

@@ -93,6 +93,59 @@ func (s *Server) Plant(f Fault) (Fault, error) {
 	return f, s.journal.Durable()
 }
 
+// spoilBill changes what the bills say of a payment.
+func (s *Server) spoilBill(f Fault) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	m := s.merchants[f.Merchant]
+	if m == nil {
+		return fmt.Errorf("%w: merchant %q is not served", ErrRefused, f.Merchant)
+	}
+	s.advance()
+	return s.spoil(m, f)
+}
+
+func (s *Server) spoil(m *merchant, f Fault) error {
+	o, now := m.orders[f.Order], s.cfg.Now().Unix()
+	if f.Do == FaultBillForeign {
+		if o != nil || f.Fen < 1 || !orderNumber.MatchString(f.Order) {
+			return fmt.Errorf("%w: a foreign payment needs a new order number and fen above zero", ErrRefused)
+		}
+		s.putOrder(order{Merchant: m.No, No: f.Order, Way: "NATIVE", Fen: f.Fen, State: statePaid, Created: now, Paid: now, App: m.Apps[0], Subject: "其他业务"})
+		return nil
+	}
+	switch {
+	case o == nil || o.Paid == 0:
+		return fmt.Errorf("%w: order %q is not paid at %s", ErrRefused, f.Order, m.No)
+	case f.Do != FaultBillRestated && (m.settled >= o.billDay() || len(o.refunds) > 0):
+		return fmt.Errorf("%w: the money of order %s is settled or refunded", ErrRefused, f.Order)
+	}
+	image := *o
+	switch f.Do {
+	case FaultBillElsewhere:
+		there := s.merchants[f.Other]
+		if there == nil || there == m || there.Channel != m.Channel || there.orders[o.No] != nil || there.settled >= o.billDay() {
+			return fmt.Errorf("%w: order %s cannot stand in the bill of %q", ErrRefused, f.Order, f.Other)
+		}
+		moved := *o
+		moved.Merchant, moved.App = there.No, there.Apps[0]
+		s.putOrder(moved)
+		image.Missing = true
+	case FaultBillMissing:
+		image.Missing = true
+	case FaultBillAmount:
+		image.MoreFen = f.Fen
+	case FaultBillFee:
+		image.MoreFee = f.Fen
+	case FaultBillMidnight:
+		image.Midnight = true
+	case FaultBillRestated:
+		image.Restated = true
+	}
+	s.putOrder(image)
+	return nil
+}
+
 func (f *Fault) count() (id *int64, times *int) { return &f.ID, &f.Times }
 
 // works says whether what was asked is done in spite of the fault.

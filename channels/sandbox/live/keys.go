@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -15,10 +16,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/channels/alipay"
+	"github.com/clearward/clearward/channels/wechat"
 )
 
 // The keys of the sandbox are made at its first start, are good for nothing else,
@@ -84,6 +88,34 @@ func (k *platformKeys) merchant(no, channel string) (*merchantKeys, error) {
 		own.v3, err = k.text(no + "/api_v3.key")
 	}
 	return own, err
+}
+
+// alipayKeys are what the certificate mode and the encryption of contents need.
+type alipayKeys struct {
+	appSN, rootSN, ownSN string
+	content              string
+}
+
+// ofAlipay opens or makes what a merchant number of Alipay has beside its own key
+// and certificate: the content key in keys/NUMBER/content.key, and for all of them
+// Alipay's key and certificate in keys/channel.
+func (k *platformKeys) ofAlipay(no string, own *pair) (a alipayKeys, err error) {
+	if k.alipay == nil {
+		if k.alipay, err = k.pair("channel/alipay", "alipay", k.root); err != nil {
+			return a, err
+		}
+	}
+	if a.content, err = k.secret(no+"/content.key", base64.StdEncoding.EncodeToString); err != nil {
+		return a, err
+	}
+	if a.appSN, err = alipay.CertSN(string(own.pem)); err != nil {
+		return a, err
+	}
+	if a.ownSN, err = alipay.CertSN(string(k.alipay.pem)); err != nil {
+		return a, err
+	}
+	a.rootSN, err = alipay.RootSN(string(k.root.pem))
+	return a, err
 }
 
 // text is a secret of 32 characters.
@@ -198,4 +230,92 @@ func (k *platformKeys) tls() *tls.Config {
 	pool := x509.NewCertPool()
 	pool.AddCert(k.root.cert)
 	return &tls.Config{Certificates: []tls.Certificate{k.serving}, ClientAuth: tls.VerifyClientCertIfGiven, ClientCAs: pool, MinVersion: tls.VersionTLS12}
+}
+
+// v3Mode is by what WeChat Pay signs towards a merchant number; "" is V2.
+type v3Mode string
+
+const (
+	v3Certificate v3Mode = "CERTIFICATE" // the newest platform certificate (平台证书)
+	v3PublicKey   v3Mode = "PUBLIC_KEY"  // its public key (微信支付公钥)
+)
+
+// publicKeyID names WeChat Pay's public key towards one merchant number.
+func (m *merchant) publicKeyID() string { return wechat.PublicKeyPrefix + "01" + m.No + "2020010100" }
+
+// openV3 opens WeChat Pay's public key and its platform certificates, of which there
+// is at least one.
+func (k *platformKeys) openV3() error {
+	var err error
+	if k.public, err = k.pair("channel/wechat_public", "Tenpay.com Public Key", k.root); err != nil {
+		return err
+	}
+	for n := 1; ; n++ {
+		name := fmt.Sprintf("channel/wechat_platform_%d", n)
+		if _, err := os.Stat(filepath.Join(k.dir, name+"_cert.pem")); err != nil && n > 1 {
+			return nil
+		}
+		if err := k.addPlatform(name); err != nil {
+			return err
+		}
+	}
+}
+
+func (k *platformKeys) addPlatform(name string) error {
+	p, err := k.pair(name, "Tenpay.com Sandbox", k.root)
+	if err == nil {
+		k.platform = append(k.platform, p)
+	}
+	return err
+}
+
+// rotate makes a new platform certificate, which signs from now on; the one before it
+// stays on the list, and what it signed stays good.
+func (k *platformKeys) rotate() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.addPlatform(fmt.Sprintf("channel/wechat_platform_%d", len(k.platform)+1))
+}
+
+// listed are the platform certificates that are good: the newest and the one before.
+func (k *platformKeys) listed() []*pair {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.platform[max(len(k.platform)-2, 0):])
+}
+
+// signs is the newest platform certificate with its serial number.
+func (k *platformKeys) signs() (*pair, string) {
+	list := k.listed()
+	newest := list[len(list)-1]
+	return newest, wechat.SerialNo(newest.cert)
+}
+
+// knows says whether a serial number is that of a platform certificate on the list.
+func (k *platformKeys) knows(serial string) bool {
+	return slices.ContainsFunc(k.listed(), func(p *pair) bool { return wechat.SerialNo(p.cert) == serial })
+}
+
+// KeysOf are the public numbers of the keys of a merchant number: what its master
+// data refer to.
+type KeysOf struct {
+	Merchant    string   `json:"merchant"`
+	SerialNo    string   `json:"serial_no"`     // of the merchant's certificate
+	PublicKeyID string   `json:"public_key_id"` // of keys/channel/wechat_public_pub.pem
+	Platform    []string `json:"platform"`      // serial numbers of the platform certificates, the newest last
+}
+
+// keysOf lists them for every merchant number of WeChat Pay.
+func (s *Server) keysOf() []KeysOf {
+	var platform []string
+	for _, p := range s.keys.listed() {
+		platform = append(platform, wechat.SerialNo(p.cert))
+	}
+	list := []KeysOf{}
+	for _, no := range s.numbers {
+		if m := s.merchants[no]; m.keys.v3 != "" {
+			list = append(list, KeysOf{no, wechat.SerialNo(m.keys.cert), m.publicKeyID(), platform})
+		}
+	}
+	return list
 }

@@ -4,11 +4,18 @@ import (
 	"bytes"
 	"container/heap"
 	"context"
+	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"strings"
+	"time"
 
 	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/channels/alipay"
 	"github.com/clearward/clearward/channels/wechat"
+	"github.com/clearward/clearward/ledger"
 )
 
 // retries are the plans by which a notice is sent again until it is taken, in
@@ -200,3 +207,105 @@ func composeV2(ctx context.Context, w *wording) (*http.Request, error) {
 	}
 	return request, err
 }
+
+// composeV3 writes a notice of v3: sealed under the APIv3 key and signed.
+func (s *Server) composeV3(ctx context.Context, w *wording) (*http.Request, error) {
+	n, o, m := w.n, w.o, w.m
+	if n.Foreign {
+		o.Merchant = "1999999999"
+	}
+	plain, event, kind := transaction(&o), "TRANSACTION.SUCCESS", "transaction"
+	if w.r != nil {
+		r := *w.r
+		r.order = &o
+		plain, kind = refundRecord(&r), "refund"
+		for name, value := range ofWhom(&o) {
+			plain[name] = value
+		}
+		plain["refund_status"], event = plain["status"], "REFUND."+string(r.State)
+		delete(plain, "status")
+	}
+	text, err := json.Marshal(plain)
+	if err != nil {
+		return nil, err
+	}
+	resource, err := wechat.Seal(kind, kind, nonce()[:12], m.keys.v3, text)
+	if err != nil {
+		return nil, err
+	}
+	body, err := json.Marshal(node{"id": nonce(), "create_time": rfc3339(s.cfg.Now().Unix()), "resource_type": "encrypt-resource", "event_type": event,
+		"summary": event, "resource": resource})
+	if err != nil {
+		return nil, err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, n.URL, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Content-Type", "application/json")
+	signed := body
+	if n.Forged {
+		signed = append(bytes.Clone(body), ' ')
+	}
+	err = s.signV3(request.Header, m, over(&w.o, w.r), signed)
+	if n.Probe {
+		request.Header.Set(wechat.HeaderSignature, wechat.ProbePrefix+request.Header.Get(wechat.HeaderSignature))
+	}
+	return request, err
+}
+
+func takenV3([]byte) bool { return true } // any 2xx is
+
+// composeAlipay writes a notice: a form whose signature leaves sign and sign_type
+// out. A refund has no notice of its own kind: the payment's tells it (D.6).
+func (s *Server) composeAlipay(ctx context.Context, w *wording) (*http.Request, error) {
+	o := &w.o
+	p := url.Values{}
+	for name, value := range map[string]string{
+		"notify_time": beijing(s.cfg.Now().Unix()), "notify_type": "trade_status_sync", "notify_id": noticeID(w), "charset": "utf-8", "version": "1.0",
+		"sign_type": "RSA2", "app_id": o.App, "auth_app_id": o.App, "seller_id": w.m.pid(), "trade_no": o.tradeNo(), "out_trade_no": o.No, "subject": o.Subject,
+		"gmt_create": beijing(o.Created), "gmt_payment": beijing(o.Paid), "trade_status": "TRADE_SUCCESS", "total_amount": yuanText(o.Fen),
+		"receipt_amount": yuanText(o.Fen), "invoice_amount": yuanText(o.Fen), "buyer_pay_amount": yuanText(o.Fen), "point_amount": "0.00",
+		"buyer_logon_id": logonID(o), "passback_params": o.Attach, "fund_bill_list": `[{"amount":"` + yuanText(o.Fen) + `","fundChannel":"ALIPAYACCOUNT"}]`,
+	} {
+		if value != "" {
+			p.Set(name, value)
+		}
+	}
+	name, id := o.buyer()
+	p.Set(strings.Replace(name, "_user_id", "_id", 1), id)
+	if w.r != nil {
+		p.Set("out_biz_no", w.r.No)
+		p.Set("refund_fee", yuanText(w.back))
+		p.Set("gmt_refund", beijing(w.r.Done)+".000")
+		if w.back >= o.Fen {
+			p.Set("trade_status", "TRADE_CLOSED")
+			p.Set("gmt_close", beijing(w.r.Done))
+		}
+	}
+	key := s.keys.alipay.key
+	if w.n.Forged {
+		key = w.m.keys.key
+	}
+	if w.n.Foreign {
+		p.Set("seller_id", "2088999999999999")
+		p.Set("app_id", "2021999999999999")
+	}
+	sign, err := alipay.Sign(key, alipay.NoticeString(p))
+	if err != nil {
+		return nil, err
+	}
+	p.Set("sign", sign)
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, w.n.URL, strings.NewReader(p.Encode()))
+	if err == nil {
+		request.Header.Set("Content-Type", "application/x-www-form-urlencoded; charset=utf-8")
+	}
+	return request, err
+}
+
+func noticeID(w *wording) string {
+	return fmt.Sprintf("%s00222%020d", ledger.DayOf(time.Unix(w.o.Paid, 0)).Compact(), w.n.ID)
+}
+
+// takenAlipay: any answer but this very word makes the notice come again.
+func takenAlipay(body []byte) bool { return string(body) == "success" }

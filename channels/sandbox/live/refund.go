@@ -2,9 +2,11 @@ package live
 
 import (
 	"fmt"
+	"net/http"
 	"strconv"
 	"time"
 
+	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/channels/wechat"
 	"github.com/clearward/clearward/ledger"
 )
@@ -15,89 +17,6 @@ const (
 	refundSeconds = 365 * 24 * 3600
 	reverseSecond = 7 * 24 * 3600
 )
-
-// find is the order that a request names; the channel's number goes first.
-func (s *Server) find(c *call) *order {
-	if trade := c.in["transaction_id"]; trade != "" {
-		return s.byTrade(c.m, trade)
-	}
-	return c.m.orders[c.in["out_trade_no"]]
-}
-
-// named is the order that a request is about, for faults that wait for one.
-func (s *Server) named(c *call) string {
-	if r := c.m.refunds[c.in["out_refund_no"]]; r != nil {
-		return r.Order
-	}
-	if o := s.find(c); o != nil {
-		return o.No
-	}
-	return c.in["out_trade_no"]
-}
-
-// byTrade is the order that the channel knows by a number of its own.
-func (s *Server) byTrade(m *merchant, trade string) *order {
-	if len(trade) < 10 {
-		return nil
-	}
-	seq, err := strconv.ParseInt(trade[len(trade)-10:], 10, 64)
-	if err != nil || seq < 0 || seq >= int64(len(s.bySeq)) || s.bySeq[seq] == nil {
-		return nil
-	}
-	if o := s.bySeq[seq]; o.Merchant == m.No && o.tradeNo() == trade {
-		return o
-	}
-	return nil
-}
-
-func (s *Server) orderQuery(c *call) out {
-	o := s.find(c)
-	if o == nil {
-		return failed("ORDERNOTEXIST", "订单不存在")
-	}
-	a := out{"out_trade_no": o.No, "total_fee": strconv.FormatInt(o.Fen, 10)}
-	if o.Paid > 0 {
-		paidFields(a, o)
-	}
-	a["trade_state"], a["trade_state_desc"] = tradeState(o)
-	return a
-}
-
-func tradeState(o *order) (state, text string) {
-	switch o.State {
-	case statePassword:
-		return "USERPAYING", "需要用户输入支付密码"
-	case stateWaiting:
-		return "NOTPAY", "订单未支付"
-	case stateClosed:
-		return "CLOSED", "订单已关闭"
-	case stateReversed:
-		return "REVOKED", "订单已撤销"
-	case stateFailed:
-		return "PAYERROR", "支付失败"
-	}
-	if len(o.refunds) > 0 {
-		return "REFUND", "订单发生过退款"
-	}
-	return "SUCCESS", "支付成功"
-}
-
-func (s *Server) closeOrder(c *call) out {
-	o := s.find(c)
-	switch {
-	case o == nil:
-		return failed("ORDERNOTEXIST", "订单不存在")
-	case o.State == statePaid:
-		return failed("ORDERPAID", "订单已支付")
-	case o.State == stateWaiting:
-		image := *o
-		image.State = stateClosed
-		s.putOrder(image)
-	case o.State != stateClosed:
-		return failed("ORDERCLOSED", "订单已关闭")
-	}
-	return out{"result_msg": "OK"}
-}
 
 // reverse closes an unpaid code payment and gives a paid one back.
 func (s *Server) reverse(c *call) out {
@@ -281,4 +200,125 @@ func refundNotice(o *order, r *refund) wechat.Message {
 		m["success_time"] = beijing(r.Done)
 	}
 	return m
+}
+
+func (s *Server) v3Refund(c *v3Call, _ *http.Request) *v3Answer {
+	o := s.find(&c.call)
+	if o == nil || o.Sub != c.sub {
+		return refusal("RESOURCE_NOT_EXISTS", "订单不存在")
+	}
+	if said := s.refundOrder(&c.call); said["err_code"] != "" {
+		return inV3(said)
+	}
+	return &v3Answer{http.StatusOK, refundRecord(c.m.refunds[c.in["out_refund_no"]])}
+}
+
+func (s *Server) v3RefundQuery(c *v3Call, _ *http.Request) *v3Answer {
+	r := c.m.refunds[c.in["out_refund_no"]]
+	if r == nil || r.No != c.in["out_refund_no"] || r.Reversal || r.order.Sub != c.sub {
+		return refusal("RESOURCE_NOT_EXISTS", "退款单不存在")
+	}
+	return &v3Answer{http.StatusOK, refundRecord(r)}
+}
+
+// v3Abnormal takes the application for an abnormal refund. To a card of the payer it
+// would need name and number, encrypted to the platform's key.
+func (s *Server) v3Abnormal(c *v3Call, in *http.Request) *v3Answer {
+	r := c.m.refunds[in.PathValue("id")]
+	switch {
+	case r == nil || r.No != c.in["out_refund_no"] || r.order.Sub != c.sub:
+		return refusal("RESOURCE_NOT_EXISTS", "退款单不存在")
+	case c.asked.Type != "MERCHANT_BANK_CARD":
+		return refusal("PARAM_ERROR", "用户银行卡需上送bank_type、bank_account、real_name")
+	case r.State != refundAbnormal:
+		return refusal("INVALID_REQUEST", "退款单状态不是退款异常")
+	}
+	return &v3Answer{http.StatusOK, refundRecord(s.apply(r, payeeMerchant, c.now))}
+}
+
+// refundRecord is what refund, query and notice say of a refund.
+func refundRecord(r *refund) node {
+	o := r.order
+	n := node{"refund_id": r.refundID(), "out_refund_no": r.No, "transaction_id": o.tradeNo(), "out_trade_no": o.No, "channel": r.channel(),
+		"user_received_account": r.received(), "create_time": rfc3339(r.At), "status": string(r.State), "funds_account": "AVAILABLE",
+		"amount": node{"total": o.Fen, "refund": r.Fen, "payer_total": o.Fen, "payer_refund": r.Fen, "settlement_refund": r.Fen, "settlement_total": o.Fen,
+			"discount_refund": 0, "currency": "CNY"}}
+	if r.State == refundDone {
+		n["success_time"] = rfc3339(r.Done)
+	}
+	return n
+}
+
+// payee is whom an abnormal refund is paid to, "" for the means that paid.
+type payee string
+
+const (
+	payeeMerchant payee = "MERCHANT" // the bank account to which the channel settles
+	payeeCard     payee = "CARD"     // another card of the payer
+)
+
+// applySeconds is how long an abnormal refund takes once it is applied for.
+const applySeconds = 1
+
+// apply pays an abnormal refund to somebody else than the means that paid, under
+// the lock.
+func (s *Server) apply(r *refund, to payee, now int64) *refund {
+	image := *r
+	image.Abnormal, image.Applied, image.To = r.Done, now, to
+	image.State, image.Done, image.DueAt, image.DueState = refundProcessing, 0, now+applySeconds, refundDone
+	return s.putRefund(image)
+}
+
+// onMerchantPlatform is the operator who handles an abnormal refund on the merchant
+// platform of WeChat Pay, for V2 as for v3.
+func (s *Server) onMerchantPlatform(in struct{ Merchant, Refund, To string }) (any, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.advance()
+	var r *refund
+	if m := s.merchants[in.Merchant]; m != nil && m.Channel == channels.WeChat {
+		r = m.refunds[in.Refund]
+	}
+	to := payee(in.To)
+	if to != payeeMerchant && to != payeeCard || r == nil || r.State != refundAbnormal {
+		return nil, fmt.Errorf("%w: no abnormal refund %q at %q, or to is neither CARD nor MERCHANT", ErrRefused, in.Refund, in.Merchant)
+	}
+	s.apply(r, to, s.cfg.Now().Unix())
+	return in, nil
+}
+
+// channel is 退款渠道, received 退款入账账户, as query and notice say them.
+func (r *refund) channel() string {
+	if r.To == payeeCard {
+		return "OTHER_BANKCARD"
+	}
+	return "ORIGINAL"
+}
+
+func (r *refund) received() string {
+	switch r.To {
+	case payeeMerchant:
+		return "商户结算银行账户"
+	case payeeCard:
+		return "招商银行借记卡0403"
+	}
+	return "支付用户零钱"
+}
+
+// toBank lists the abnormal refunds that arrive on a bank account on a day: the
+// first working day after they were paid. Under the lock.
+func (s *Server) toBank(account string, arrives ledger.Day) []Settlement {
+	var list []Settlement
+	for _, no := range s.numbers {
+		m := s.merchants[no]
+		if m.BankAccount != account || m.Channel != channels.WeChat {
+			continue
+		}
+		for _, r := range m.applied {
+			if day := ledger.DayOf(time.Unix(r.Done, 0)); r.State == refundDone && r.To == payeeMerchant && workingDayAfter(day) == arrives {
+				list = append(list, Settlement{Channel: m.Channel, Merchant: no, Account: account, Day: day, Arrives: arrives, Fen: r.Fen, Refund: r.No})
+			}
+		}
+	}
+	return list
 }

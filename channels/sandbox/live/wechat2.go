@@ -310,3 +310,86 @@ func (s *Server) unifiedOrder(c *call) out {
 func prepayID(o *order) string { return fmt.Sprintf("wx%d%d", o.Created, o.Seq) }
 
 func codeURL(o *order) string { return fmt.Sprintf("weixin://wxpay/bizpayurl?pr=%d", o.Seq) }
+
+// find is the order that a request names; the channel's number goes first.
+func (s *Server) find(c *call) *order {
+	if trade := c.in["transaction_id"]; trade != "" {
+		return s.byTrade(c.m, trade)
+	}
+	return c.m.orders[c.in["out_trade_no"]]
+}
+
+// named is the order that a request is about, for faults that wait for one.
+func (s *Server) named(c *call) string {
+	if r := c.m.refunds[c.in["out_refund_no"]]; r != nil {
+		return r.Order
+	}
+	if o := s.find(c); o != nil {
+		return o.No
+	}
+	return c.in["out_trade_no"]
+}
+
+// byTrade is the order that the channel knows by a number of its own.
+func (s *Server) byTrade(m *merchant, trade string) *order {
+	if len(trade) < 10 {
+		return nil
+	}
+	seq, err := strconv.ParseInt(trade[len(trade)-10:], 10, 64)
+	if err != nil || seq < 0 || seq >= int64(len(s.bySeq)) || s.bySeq[seq] == nil {
+		return nil
+	}
+	if o := s.bySeq[seq]; o.Merchant == m.No && o.tradeNo() == trade {
+		return o
+	}
+	return nil
+}
+
+func (s *Server) orderQuery(c *call) out {
+	o := s.find(c)
+	if o == nil {
+		return failed("ORDERNOTEXIST", "订单不存在")
+	}
+	a := out{"out_trade_no": o.No, "total_fee": strconv.FormatInt(o.Fen, 10)}
+	if o.Paid > 0 {
+		paidFields(a, o)
+	}
+	a["trade_state"], a["trade_state_desc"] = tradeState(o)
+	return a
+}
+
+func tradeState(o *order) (state, text string) {
+	switch o.State {
+	case statePassword:
+		return "USERPAYING", "需要用户输入支付密码"
+	case stateWaiting:
+		return "NOTPAY", "订单未支付"
+	case stateClosed:
+		return "CLOSED", "订单已关闭"
+	case stateReversed:
+		return "REVOKED", "订单已撤销"
+	case stateFailed:
+		return "PAYERROR", "支付失败"
+	}
+	if len(o.refunds) > 0 {
+		return "REFUND", "订单发生过退款"
+	}
+	return "SUCCESS", "支付成功"
+}
+
+func (s *Server) closeOrder(c *call) out {
+	o := s.find(c)
+	switch {
+	case o == nil:
+		return failed("ORDERNOTEXIST", "订单不存在")
+	case o.State == statePaid:
+		return failed("ORDERPAID", "订单已支付")
+	case o.State == stateWaiting:
+		image := *o
+		image.State = stateClosed
+		s.putOrder(image)
+	case o.State != stateClosed:
+		return failed("ORDERCLOSED", "订单已关闭")
+	}
+	return out{"result_msg": "OK"}
+}

@@ -3,6 +3,7 @@ package live
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/pem"
 	"io"
 	"net/http"
 	"slices"
@@ -357,4 +358,17 @@ func transaction(o *order) node {
 		n["payer"], n["promotion_detail"] = node{payer: openID(o.Payer)}, []node{}
 	}
 	return n
+}
+
+// v3Certificates lists the platform certificates, sealed under the APIv3 key.
+func (s *Server) v3Certificates(c *v3Call, _ *http.Request) *v3Answer {
+	var list wechat.CertificateList
+	for _, p := range s.keys.listed() {
+		sealed, err := wechat.Seal("", "certificate", nonce()[:12], c.m.keys.v3, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.cert.Raw}))
+		if err != nil {
+			return refusal("SYSTEM_ERROR", "系统错误")
+		}
+		list.Data = append(list.Data, wechat.SealedCertificate{SerialNo: wechat.SerialNo(p.cert), Effective: p.cert.NotBefore, Expire: p.cert.NotAfter, Sealed: sealed})
+	}
+	return &v3Answer{http.StatusOK, list}
 }
