@@ -12,7 +12,7 @@ import (
 // statement. An empty field fits all.
 type Fault struct {
 	ID      int64  `json:"id"`
-	Do      string `json:"do"`
+	Do      string `json:"do"`                // one of callFaults, transferFaults or rowFaults
 	API     string `json:"api,omitempty"`     // of a call: transfer, query, balance, statement, receipt
 	Ref     string `json:"ref,omitempty"`     // of a transfer; of a row also its EndToEndId or the bank's number
 	Account string `json:"account,omitempty"` // ours

@@ -13,7 +13,7 @@ import (
 // the details at once. An empty field fits all.
 type Fault struct {
 	ID       int64     `json:"id"`
-	Do       string    `json:"do"`
+	Do       string    `json:"do"`            // one of callFaults or rowFaults; ERROR of the details: they are not made yet
 	API      string    `json:"api,omitempty"` // payments/acknowledge, bills/refundable, bills/cancel, refunds/write-back, bills/order, details
 	Hospital string    `json:"hospital,omitempty"`
 	Bill     string    `json:"bill_no,omitempty"`
