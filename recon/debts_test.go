@@ -33,6 +33,13 @@ var refundsOfCases = []given{
 	{"F2: the platform never heard of it", func(h *livedHouse) []string {
 		return []string{bill(h.paid(5000, silent).OrderNo)}
 	}, recon.F2, 5000, nil},
+	{"PAID_TWICE: the money came late, and another payment had paid the bill", func(h *livedHouse) []string {
+		p := h.paid(5000, refused)
+		q := h.again(p)
+		h.acks(q, 5000)
+		h.asks(p, channels.PayAnswer{Outcome: channels.OutcomeSucceeded, Amount: 5000})
+		return []string{bill(p.OrderNo), bill(q.OrderNo), his(q.OrderNo, 5000)}
+	}, recon.PaidTwice, 5000, map[string]ledger.Money{wx1122: 5000, wx2206: -30, subsidy: 30, avail: -5000}},
 	{"I1: HIS did not serve it", func(h *livedHouse) []string {
 		return []string{bill(h.paid(5000).OrderNo)}
 	}, recon.I1, 5000, nil},

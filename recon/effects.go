@@ -178,10 +178,14 @@ func (leg *Leg) payEffects() (Effects, ledger.Money) {
 }
 
 // own is the code that says where the money of the leg rests: of a restated one
-// the verdict that its lines have now, of an ambiguous one what its own bits say.
+// the verdict that its lines have now, of an ambiguous one what its own bits say, of
+// a second payment that the platform had given up that of its lines alone.
 func (leg *Leg) own() Code {
 	if leg.Code == Restated {
 		return leg.under
+	}
+	if leg.Code == PaidTwice && !leg.Said[Platform].Present {
+		return F2
 	}
 	if leg.Code != F12 && leg.Code != I7 && leg.Code != I8 {
 		return leg.Code

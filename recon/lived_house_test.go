@@ -134,9 +134,21 @@ var (
 func (h *livedHouse) paid(fen ledger.Money, answers ...channels.PayAnswer) *paying.Payment {
 	h.t.Helper()
 	h.n++
+	return h.pays(fmt.Sprint("LB", h.n), fen, answers...)
+}
+
+// again is another payment of the same bill.
+func (h *livedHouse) again(p *paying.Payment) *paying.Payment {
+	h.t.Helper()
+	h.n++
+	return h.pays(p.BillNo, p.Amount)
+}
+
+func (h *livedHouse) pays(bill string, fen ledger.Money, answers ...channels.PayAnswer) *paying.Payment {
+	h.t.Helper()
 	h.answers = answers
 	p, err := h.payments.Create(h.t.Context(), paying.NewPayment{App: "KIOSK", Key: fmt.Sprint("k", h.n), Hospital: "H1", Channel: channels.WeChat,
-		BillNo: fmt.Sprint("LB", h.n), BizType: paying.Outpatient, Terminal: "T1", Way: channels.WayCode, Amount: fen, AuthCode: "134567890123456789"})
+		BillNo: bill, BizType: paying.Outpatient, Terminal: "T1", Way: channels.WayCode, Amount: fen, AuthCode: "134567890123456789"})
 	h.must(err)
 	return p
 }

@@ -92,6 +92,33 @@ var lives = []life{
 		h.asks(p, channels.PayAnswer{Outcome: channels.OutcomeSucceeded, Amount: 5000})
 		return []string{bill(p.OrderNo)}
 	}, "F2 ORDER 5000", "0", map[string]ledger.Money{wx1122: 5000, wx2206: -30, subsidy: 30, awaiting: -5000}},
+	{"the money came late, and another payment had paid the bill", func(h *livedHouse) []string {
+		p := h.paid(5000, refused)
+		q := h.again(p)
+		h.acks(q, 5000)
+		h.asks(p, channels.PayAnswer{Outcome: channels.OutcomeSucceeded, Amount: 5000})
+		return []string{bill(p.OrderNo), bill(q.OrderNo), his(q.OrderNo, 5000)}
+	}, "PAID_TWICE ORDER 5000", "0", map[string]ledger.Money{wx1122: 10000, wx2206: -60, subsidy: 60, avail: -5000, awaiting: -5000}},
+	{"FAILED here, in the bill, and another payment had paid the same", func(h *livedHouse) []string {
+		p := h.paid(5000, refused)
+		q := h.again(p)
+		h.acks(q, 5000)
+		return []string{bill(p.OrderNo), bill(q.OrderNo), his(q.OrderNo, 5000)}
+	}, "PAID_TWICE ORDER 5000", "1", map[string]ledger.Money{wx1122: 10000, wx2206: -60, subsidy: 60, avail: -5000, awaiting: -5000}},
+	{"HIS took the late money, and another payment had paid the bill", func(h *livedHouse) []string {
+		p := h.paid(5000, refused)
+		q := h.again(p)
+		h.asks(p, channels.PayAnswer{Outcome: channels.OutcomeSucceeded, Amount: 5000})
+		h.acks(p, 5000)
+		return []string{bill(p.OrderNo), bill(q.OrderNo), his(p.OrderNo, 5000)}
+	}, "PAID_TWICE ORDER 5000", "0", map[string]ledger.Money{wx1122: 10000, wx2206: -60, subsidy: 60, avail: -5000, awaiting: -5000}},
+	{"given back whole, then the bill was paid anew, and HIS lacks that", func(h *livedHouse) []string {
+		p := h.paid(5000)
+		h.acks(p, 5000)
+		r := h.gives(p)
+		q := h.again(p)
+		return []string{his(p.OrderNo, 5000), bill(p.OrderNo), hisBack(p.OrderNo, r.RefundNo), billBack(p.OrderNo, r.RefundNo), bill(q.OrderNo)}
+	}, "I1 ORDER 5000", "0", map[string]ledger.Money{wx1122: 5000, wx2206: -30, subsidy: 30, awaiting: -5000}},
 	{"the money came late and HIS took it", func(h *livedHouse) []string {
 		p := h.paid(5000, refused)
 		h.asks(p, channels.PayAnswer{Outcome: channels.OutcomeSucceeded, Amount: 5000})

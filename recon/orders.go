@@ -249,12 +249,14 @@ func (e *Engine) settle(ctx context.Context, group []*change) error {
 }
 
 // paidBills tells which of the payments that HIS does not know pay a bill that
-// another payment had paid before: PAID_TWICE, the second of them.
+// another payment had paid before: PAID_TWICE, the second of them. Money that came
+// after the platform had closed its order is the second, whichever came first: the
+// bill was paid by the order that the platform knows.
 func (h *hospitalRun) paidBills(ctx context.Context) (func(*Leg) bool, error) {
 	unknown := map[string]*Leg{} // order → leg without a receipt
 	var bills []string
 	for _, leg := range h.held {
-		if leg.Code == I1 && leg.platform != nil && leg.platform.BillNo != "" {
+		if (leg.Code == I1 || leg.Code == F2) && leg.platform != nil && leg.platform.BillNo != "" {
 			unknown[leg.OrderNo] = leg
 			bills = append(bills, leg.platform.BillNo)
 		}
@@ -263,12 +265,35 @@ func (h *hospitalRun) paidBills(ctx context.Context) (func(*Leg) bool, error) {
 	if len(bills) == 0 || h.engine.noStage["TWICE"] {
 		return func(leg *Leg) bool { return twice[leg] }, nil
 	}
-	payments := map[string][]clearing.Leg{}
+	payments, err := h.payers(ctx, bills)
+	if err != nil {
+		return nil, err
+	}
+	for _, leg := range unknown {
+		for _, other := range payments[leg.platform.BillNo] {
+			booked := unknown[other.OrderNo] == nil
+			if other.OrderNo != leg.OrderNo && (booked || leg.Code == F2 || other.OccurredAt.Before(leg.platform.At)) {
+				twice[leg] = true
+			}
+		}
+	}
+	return func(leg *Leg) bool { return twice[leg] }, nil
+}
+
+// payers lists by bill the payments that have paid it. One that was given back whole,
+// or reversed, has paid nothing: the bill was open again.
+func (h *hospitalRun) payers(ctx context.Context, bills []string) (map[string][]clearing.Leg, error) {
+	payments, back := map[string][]clearing.Leg{}, map[string]ledger.Money{}
 	err := h.engine.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		clear(payments)
+		clear(back)
 		q := clearing.LegQuery{Hospital: h.hospital.Code, BillNos: bills}
 		return clearing.StreamLegs(ctx, tx, q, func(leg *clearing.Leg) error {
-			if leg.Kind == channels.Pay && leg.Status == channels.Success {
+			switch success := leg.Status == channels.Success; {
+			case leg.Kind == channels.Pay && (success || leg.Late && leg.Taken):
 				payments[leg.BillNo] = append(payments[leg.BillNo], *leg)
+			case leg.Kind != channels.Pay && success:
+				back[leg.OrderNo] += leg.Amount
 			}
 			return nil
 		})
@@ -276,14 +301,8 @@ func (h *hospitalRun) paidBills(ctx context.Context) (func(*Leg) bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, leg := range unknown {
-		for i := range payments[leg.platform.BillNo] {
-			other := &payments[leg.platform.BillNo][i]
-			booked := unknown[other.OrderNo] == nil
-			if other.OrderNo != leg.OrderNo && (booked || other.OccurredAt.Before(leg.platform.At)) {
-				twice[leg] = true
-			}
-		}
+	for bill, list := range payments {
+		payments[bill] = slices.DeleteFunc(list, func(leg clearing.Leg) bool { return back[leg.OrderNo] >= leg.Amount })
 	}
-	return func(leg *Leg) bool { return twice[leg] }, nil
+	return payments, nil
 }

@@ -31,7 +31,7 @@ func (o *Orphans) resolve(r *Rules, paidElsewhere func(leg *Leg) bool) []*Leg {
 		o.joinByBill(r)
 	}
 	for _, leg := range o.Legs {
-		if leg.Code == I1 && paidElsewhere(leg) {
+		if (leg.Code == I1 || leg.Code == F2) && paidElsewhere(leg) {
 			leg.Code = PaidTwice
 		}
 	}

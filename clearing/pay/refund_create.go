@@ -135,7 +135,7 @@ func (c *refundAsk) refuse(p *Payment, r *Refund, refunds map[key]*Refund) error
 	case p == nil:
 		return ErrNotFound.Because("order_no", "payment %s of hospital %s is not known", r.OrderNo, r.Hospital)
 	case p.Late && p.HIS != HISDone:
-		return ErrOrderOfSteps.Because("order_no", "payment %s came after it was closed: its refund is proposed as case F2 and approved there", p.OrderNo)
+		return ErrOrderOfSteps.Because("order_no", "payment %s came after it was closed: its refund is proposed as a case (F2, PAID_TWICE) and approved there", p.OrderNo)
 	}
 	// Where the app calls HIS it knows what HIS booked, and says that it has voided the charge.
 	done := map[Step]bool{StepPay: p.Status == Success, StepAcknowledge: !c.platform || p.HIS != HISWait, StepCancel: c.platform || c.cancelled || p.HIS == HISRefused}
