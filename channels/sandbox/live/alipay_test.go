@@ -322,7 +322,7 @@ func TestAlipayBillsTieToTheBooksAndToTheBank(t *testing.T) { // D.7
 	}
 	w.set("2026-09-16 10:00:00")
 	first := w.aliDay(day)
-	if first["HP2026091500000005"]+first["HP2026091500000008"]+first["HP2026091500000009"] != 0 || first["HP2026091599999999"] == 0 ||
+	if first["HP2026091500000005"]+first["HP2026091500000008"]+first["HP2026091500000009"] != 0 || first["HP2026091590000009"] == 0 ||
 		first["HP2026091500000006"] != 100+6*37+50 || first["CT2026091500000001"] != 777 {
 		t.Errorf("planted rows: %v", first)
 	}

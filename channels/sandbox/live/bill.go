@@ -161,7 +161,7 @@ func (m *merchant) billRow(r row, day ledger.Day) (sandbox.BillRow, bool) {
 			b.At = 1
 		}
 		if o.Restated {
-			b.Order, b.Trade = b.Order[:min(10, len(b.Order))]+"99999999", b.Trade[:18]+"9999999999"
+			b.Order, b.Trade = b.Order[:min(10, len(b.Order))]+"9"+b.Order[max(len(b.Order)-7, 0):], b.Trade[:18]+"99"+b.Trade[20:]
 		}
 		return b, o.billDay() == day && !o.Missing
 	}
