@@ -27,7 +27,7 @@ func (l *life) own() books {
 	for _, v := range l.done {
 		b["PAY "+v.order] = v.fen
 		for _, r := range v.refunds {
-			if v.fault != nil && v.fault.closed() {
+			if v.fault != nil && v.fault.keeps {
 				continue // the channel closed it: nobody has given anything back
 			}
 			b["REFUND "+v.order+" "+r.no] = r.fen

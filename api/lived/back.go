@@ -12,10 +12,8 @@ import (
 // refundOf plans something about the visit's refund before it is asked for.
 func refundOf(what map[string]any, said func(f *fault, v *visit, no string)) func(f *fault) {
 	return func(f *fault) {
+		f.keeps = what["do"] == "REFUND_CLOSED"
 		f.refunding = func(ctx context.Context, l *life, v *visit) error {
-			if what == nil {
-				return nil
-			}
 			return spoil(ctx, l, v, maps.Clone(what))
 		}
 		f.refunded = func(_ context.Context, _ *life, v *visit, no string) error {
@@ -139,3 +137,6 @@ func (v *visit) voiding(l *life, no string) channels.HISRequest {
 
 // everybodys is a refund of which everybody says the same.
 func everybodys(f *fault, v *visit, no string) { f.row(v, no, &v.backs[0], &v.backs[0], &v.backs[0]) }
+
+// notGiven is a refund that everybody has but the channel.
+func notGiven(f *fault, v *visit, no string) { f.row(v, no, &v.backs[0], &v.backs[0], nil) }

@@ -3,6 +3,7 @@ package lived
 import (
 	"context"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/clearward/clearward/channels/sandbox"
@@ -43,12 +44,13 @@ func (l *life) bankFaults(ctx context.Context) error {
 	return l.settlements(ctx)
 }
 
-// settlementFaults are settlements that reach the hospital's account with another amount.
+// settlementFaults are settlements that reach the hospital's account with another amount,
+// or do not reach it.
 var settlementFaults = []struct {
-	code             string
+	code, do         string
 	hospital, number int
 	fen              int64
-}{{"BANK_SHORT", 0, 1, -101}, {"BANK_OVER", 1, 1, 303}}
+}{{"BANK_SHORT", "ROW_AMOUNT", 1, 1, -101}, {"BANK_OVER", "ROW_AMOUNT", 1, 0, 303}, {"BANK_MISSING", "ROW_MISSING", 0, 1, 0}}
 
 // settlements are spoilt on the statement of the day after, where they stand.
 func (l *life) settlements(ctx context.Context) error {
@@ -57,6 +59,7 @@ func (l *life) settlements(ctx context.Context) error {
 		var lines []struct {
 			Ref  string `json:"ref"`
 			Text string `json:"text"`
+			Fen  int64  `json:"fen"`
 		}
 		if err := l.ask(ctx, "/bank/entries", url.Values{"account": {h.account}, "day": {lifeDay.Add(1).String()}}, &lines); err != nil {
 			return err
@@ -65,11 +68,16 @@ func (l *life) settlements(ctx context.Context) error {
 			if !strings.Contains(line.Text, h.numbers[f.number].no) {
 				continue
 			}
-			if err := l.admin(ctx, "/bank/faults", map[string]any{"do": "ROW_AMOUNT", "ref": line.Ref, "fen": f.fen}, nil); err != nil {
+			if err := l.admin(ctx, "/bank/faults", map[string]any{"do": f.do, "ref": line.Ref, "fen": f.fen}, nil); err != nil {
 				return err
 			}
-			l.faults = append(l.faults, &fault{kind: &kind{code: f.code, name: line.Text},
-				found: []sandbox.Case{{Code: f.code, Hospital: h.code, BankRef: line.Ref, AmountFen: f.fen}}})
+			c := sandbox.Case{Code: f.code, Hospital: h.code, BankRef: line.Ref, AmountFen: f.fen}
+			found := []sandbox.Case{c}
+			if f.do == "ROW_MISSING" { // no line of the bank can be named; the days after, whose statements lack it too, list it
+				c.BankRef, c.AmountFen = "", -line.Fen
+				found = slices.Repeat([]sandbox.Case{c}, comparedDays-1)
+			}
+			l.faults = append(l.faults, &fault{kind: &kind{code: f.code, name: line.Text}, found: found})
 		}
 	}
 	return nil

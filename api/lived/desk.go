@@ -85,8 +85,12 @@ func (l *life) subsidies(ctx context.Context) (int, error) {
 }
 
 // payout pays the private hospital what is its own; the bank sends it back a day
-// later (退票).
+// later (退票). Meanwhile a channel restates the bill of a day whose money has long
+// been paid out.
 func (l *life) payout(ctx context.Context) (int, error) {
+	if err := l.restates(ctx); err != nil {
+		return 0, err
+	}
 	h := hospitals[2]
 	owed, err := l.balance(ctx, "2202."+h.code+".AVAIL")
 	if err != nil {

@@ -20,6 +20,7 @@ type fault struct {
 	// came so far.
 	found []sandbox.Case
 	ends  bool // the payment is not to succeed for the platform
+	keeps bool // the channel closes the refund: nobody is given anything back
 
 	// What is planted when the bill is opened, when the payment is asked for, when it has
 	// succeeded, before its refund is asked for, and in the place of that.
@@ -97,11 +98,6 @@ func (f *fault) row(v *visit, refundNo string, his, platform, channel *int64) {
 	f.found = append(f.found, c)
 }
 
-// closed says that the channel closes the refund: nobody is given anything back.
-func (f *fault) closed() bool {
-	return f.kind.back && (f.kind.code == "F6" || f.kind.code == "PHANTOM")
-}
-
 func fenOf(p *int64) int64 {
 	if p == nil {
 		return 0
@@ -164,22 +160,37 @@ func (l *life) closes(ctx context.Context, v *visit) error {
 	return err
 }
 
-// paidLate is an order that the platform closed and the payer paid all the same.
-func paidLate(f *fault) {
-	f.ends = true
-	f.made = func(ctx context.Context, l *life, v *visit) error {
-		if err := spoil(ctx, l, v, map[string]any{"do": "ERROR", "api": "close", "code": "ORDERCLOSED", "text": "订单已关闭"}); err != nil {
-			return err
-		}
-		if f.n%2 == 0 {
-			if err := spoil(ctx, l, v, map[string]any{"do": "NOTICE_LOST"}); err != nil {
+// paidLate is an order that the platform closed and the payer paid all the same, with
+// what comes between.
+func paidLate(between func(ctx context.Context, l *life, v *visit) error) func(f *fault) {
+	return func(f *fault) {
+		f.ends = true
+		f.made = func(ctx context.Context, l *life, v *visit) error {
+			if err := spoil(ctx, l, v, map[string]any{"do": "ERROR", "api": "close", "code": "ORDERCLOSED", "text": "订单已关闭"}); err != nil {
 				return err
 			}
+			if f.n%2 == 0 {
+				if err := spoil(ctx, l, v, map[string]any{"do": "NOTICE_LOST"}); err != nil {
+					return err
+				}
+			}
+			if err := l.closes(ctx, v); err != nil {
+				return err
+			}
+			f.row(v, "", nil, nil, &v.fen)
+			if between != nil {
+				if err := between(ctx, l, v); err != nil {
+					return err
+				}
+			}
+			return l.admin(ctx, "/pay", map[string]string{"merchant": v.number.no, "order": v.order}, nil)
 		}
-		if err := l.closes(ctx, v); err != nil {
-			return err
-		}
-		f.row(v, "", nil, nil, &v.fen)
-		return l.admin(ctx, "/pay", map[string]string{"merchant": v.number.no, "order": v.order}, nil)
 	}
+}
+
+// byAnother pays the visit's bill by another order.
+func byAnother(ctx context.Context, l *life, v *visit) error {
+	other := *v
+	other.try, other.fault = v.try+1, &fault{kind: v.fault.kind}
+	return l.attempt(ctx, &other)
 }

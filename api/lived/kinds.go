@@ -73,7 +73,7 @@ func closedAndBooked(f *fault) {
 // paidLateAndBooked is an order that the platform closed, the payer paid all the same,
 // and HIS has booked: it is only here that nobody knows of it.
 func paidLateAndBooked(f *fault) {
-	paidLate(f)
+	paidLate(nil)(f)
 	late := f.made
 	f.made = func(ctx context.Context, l *life, v *visit) error {
 		if err := late(ctx, l, v); err != nil {
@@ -162,7 +162,7 @@ var kinds = []kind{
 		everybody(f, v)
 		f.found[1].Code = "F10" // on the next day
 	})},
-	{code: "F2", name: "paid after the platform had closed it", way: channels.WayQR, of: appCalls, plan: paidLate},
+	{code: "F2", name: "paid after the platform had closed it", way: channels.WayQR, of: appCalls, plan: paidLate(nil)},
 	{code: "I1", name: "HIS lacks a payment", plan: atHIS("ROW_MISSING", 0, func(f *fault, v *visit) { f.row(v, "", nil, &v.fen, &v.fen) })},
 	{code: "I1", name: "HIS hears of a payment when it has handed in its day", late: true, of: platformCalls, plan: heardLate},
 	{code: "I5", name: "HIS booked three fen less", plan: atHIS("ROW_AMOUNT", -3, func(f *fault, v *visit) {
@@ -172,8 +172,7 @@ var kinds = []kind{
 	{code: "DUP_ROW", name: "a row of HIS twice", plan: atHIS("ROW_TWICE", 0, everybody)},
 	{code: "SWEEP", name: "a refund that the channel is still making", back: true, plan: refundOf(map[string]any{"do": "REFUND_LATE", "seconds": 400_000},
 		everybodys)},
-	{code: "F6", name: "a refund that the channel closed", back: true, plan: refundOf(map[string]any{"do": "REFUND_CLOSED", "seconds": 120},
-		func(f *fault, v *visit, no string) { f.row(v, no, &v.backs[0], &v.backs[0], nil) })},
+	{code: "F6", name: "a refund that the channel closed", back: true, plan: refundOf(map[string]any{"do": "REFUND_CLOSED", "seconds": 120}, notGiven)},
 	{code: "I2", name: "HIS alone has booked a payment", plan: nobodys("HP%s8%013d", false)},
 	{code: "BACKFILL", name: "HIS and channel have a payment that nobody made here", plan: nobodys("HP%s7%013d", true)},
 	{code: "BACKFILL", name: "closed here, paid all the same, and booked by HIS", way: channels.WayQR, of: appCalls, plan: paidLateAndBooked},
@@ -213,4 +212,7 @@ var kinds = []kind{
 	{code: "DUP_ROW", name: "a refund of HIS twice", back: true, plan: refundAtHIS("ROW_TWICE", 0, everybodys)},
 	{code: "I6", name: "HIS refuses to void a charge, and voids it under the refund's number", back: true, of: platformCalls, plan: deniedAndVoided(true)},
 	{code: "PHANTOM", name: "a refund that the channel closed and HIS never booked", back: true, plan: closedAndForgotten},
+	{code: "PAID_TWICE", name: "closed here, paid by another order, and paid all the same", way: channels.WayQR, of: appCalls, plan: paidLate(byAnother)},
+	{code: "RESTATED", name: "the bill is made anew after the settlement, without a payment", of: []int{0}, plan: restated},
+	{code: "F6", name: "a refund that the channel holds (abnormal)", back: true, plan: refundOf(map[string]any{"do": "REFUND_ABNORMAL", "seconds": 120}, notGiven)},
 }

@@ -47,7 +47,8 @@ type life struct {
 	mishaps  map[string]int // calls to HIS that went wrong
 	missed   []missed
 	evenings []func(ctx context.Context) error
-	first    []*reconv1.Item // of the day, as it was published the next morning
+	later    []func(ctx context.Context) error // when the day's money has been settled
+	first    []*reconv1.Item                   // of the day, as it was published the next morning
 	payouts  []*payoutv1.Payout
 
 	killed atomic.Int32

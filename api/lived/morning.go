@@ -115,6 +115,9 @@ func plannedLine(c sandbox.Case) string {
 	return line(c.Code, polarity, c.OrderNo, c.RefundNo, c.BankRef, c.HisFen, c.PlatformFen, c.ChannelFen, c.AmountFen)
 }
 
+// comparedDays are the day and those after it, of which every row is compared.
+const comparedDays = 4
+
 // check compares what was planted with what was found, and what everybody says of
 // the same money.
 func (l *life) check(ctx context.Context) (int, error) {
@@ -130,13 +133,13 @@ func (l *life) check(ctx context.Context) (int, error) {
 			left[plannedLine(c)]++
 		}
 	}
-	for n := range 4 {
+	for n := range comparedDays {
 		found, err := l.found(ctx, lifeDay.Add(n))
 		if err != nil {
 			return 0, err
 		}
-		if n == 0 { // as published the next morning, and what the bank's statement added
-			found = append(l.first, slices.DeleteFunc(found, func(i *reconv1.Item) bool { return i.GetBankRef() == "" })...)
+		if n == 0 { // as published the next morning, and what the bank's statement and a restated bill added
+			found = append(l.first, since(l.first, found)...)
 		}
 		items += len(found)
 		for _, i := range found {
