@@ -61,6 +61,8 @@ var advice = []struct {
 	{auth.ErrDenied, "ask somebody whose role may"},
 	{clearing.ErrSetup, "nothing was stored; correct the file and run the command again"},
 	{clearing.ErrImport, "run the command again: what is posted is not posted twice"},
+	{recon.ErrHISBooked, "reject a refund that waits; HIS_BOOKS takes over what HIS has booked"},
+	{recon.ErrHISSilent, "nothing is decided: ask again when HIS answers"},
 	{recon.ErrProof, "nothing of the run counts; keep the feeds and report it"},
 	{local.ErrOtherStack, "unset CLEARWARD_DATABASE_URL and CLEARWARD_KAFKA_BROKERS, or set another CLEARWARD_DATA_DIR"},
 	{db.ErrAmbiguous, "run the command again: what is done is not done twice"},

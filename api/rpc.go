@@ -272,6 +272,7 @@ var errorCodes = []struct {
 	{clearing.ErrUnknownHospital, connect.CodeNotFound, "HOSPITAL_UNKNOWN", "hospital"},
 	{ledger.ErrUnknown, connect.CodeUnavailable, "OUTCOME_UNKNOWN", ""},
 	{db.ErrAmbiguous, connect.CodeUnavailable, "OUTCOME_UNKNOWN", ""},
+	{recon.ErrHISSilent, connect.CodeUnavailable, "HIS_SILENT", ""},
 	{recon.ErrProof, connect.CodeFailedPrecondition, "PROOF", ""},
 	{context.DeadlineExceeded, connect.CodeDeadlineExceeded, "TOO_LATE", ""},
 	{context.Canceled, connect.CodeCanceled, "CANCELED", ""},

@@ -185,14 +185,20 @@ func oneCase(ctx context.Context, tx pgx.Tx, id string) (*Case, error) {
 
 // Decide carries out a proposal, an approval or a rejection. The state change and
 // the journal are one transaction. The same word of the same person again changes
-// nothing.
+// nothing. Before a refund of money that waits for HIS is proposed, and before it is
+// approved, HIS is asked: ErrHISBooked refuses what it has booked, ErrHISSilent, no
+// refusal, says that it gave no answer.
 func (e *Engine) Decide(ctx context.Context, d Decision) (*Case, error) {
 	dir, err := e.directory(ctx)
 	if err != nil {
 		return nil, err
 	}
 	d.Reason = strings.TrimSpace(d.Detail + " " + d.Reason)
-	out, err := ledger.Submit(ctx, e.Committer, decide, ledger.Request{}, &decision{Decision: d, engine: e, dir: dir, today: ledger.DayOf(e.Now())})
+	asked := &decision{Decision: d, engine: e, dir: dir, today: ledger.DayOf(e.Now())}
+	if err := asked.askHIS(ctx); err != nil {
+		return nil, err
+	}
+	out, err := ledger.Submit(ctx, e.Committer, decide, ledger.Request{}, asked)
 	if err != nil {
 		return nil, err
 	}
@@ -218,6 +224,8 @@ type decision struct {
 	engine *Engine
 	dir    *clearing.Directory
 	today  ledger.Day
+	asked  map[waiting]bool // about what HIS was asked, or nobody can be
+	heard  []string         // the notes of what it said
 }
 
 var decide = &ledger.Verb[*decision]{Name: "recon.decide", Run: func(ctx context.Context, b *ledger.Batch, cmds []*decision) []ledger.Outcome {
@@ -285,6 +293,24 @@ func (d *decision) answers(c *Case) error {
 }
 
 func (d *decision) propose(b *ledger.Batch, c *Case) error {
+	if err := d.proposes(c); err != nil {
+		return err
+	}
+	d.write(b, c, CaseProposed, d.Who, "")
+	return nil
+}
+
+// refused says what forbids a proposal or an approval before anything is read of
+// the books.
+func (d *decision) refused(c *Case) error {
+	if d.Act == "propose" {
+		return d.proposes(c)
+	}
+	return d.answers(c)
+}
+
+// proposes checks that the resolution may be proposed for the case.
+func (d *decision) proposes(c *Case) error {
 	if c.State != CaseOpen && c.State != CaseApproved {
 		return ErrCaseState.Because("case", "%s is %s, a resolution is proposed for an open case", c.ID, c.State)
 	}
@@ -295,7 +321,6 @@ func (d *decision) propose(b *ledger.Batch, c *Case) error {
 	if r := resolutions[d.Resolution]; r.detail != "" && d.Detail == "" {
 		return ErrResolution.Because("detail", "%s needs %s", d.Resolution, detailWords(r.detail, "en"))
 	}
-	d.write(b, c, CaseProposed, d.Who, "")
 	return nil
 }
 
@@ -310,7 +335,7 @@ func (d *decision) words(c *Case) (resolution, reason string) {
 // said tells whether this is what the same person did to the case last.
 func (d *decision) said(ctx context.Context, tx pgx.Tx, c *Case) (bool, error) {
 	var who, act, detail string
-	err := tx.QueryRow(ctx, `SELECT who, act, detail FROM recon_case_log WHERE case_id = $1 ORDER BY n DESC LIMIT 1`, c.ID).Scan(&who, &act, &detail)
+	err := tx.QueryRow(ctx, `SELECT who, act, detail FROM recon_case_log WHERE case_id = $1 AND act <> $2 ORDER BY n DESC LIMIT 1`, c.ID, hisAsked).Scan(&who, &act, &detail)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
@@ -318,16 +343,16 @@ func (d *decision) said(ctx context.Context, tx pgx.Tx, c *Case) (bool, error) {
 	return who == d.Who && act == d.Act && detail == strings.TrimSpace(resolution+" "+reason), err
 }
 
-// write is the compare-and-set of the case with its line in the log.
+// write is the compare-and-set of the case with its lines in the log.
 func (d *decision) write(b *ledger.Batch, c *Case, to CaseState, maker, checker string) {
 	resolution, reason := d.words(c)
 	b.ExecRows(1, `
 		UPDATE recon_cases SET state = $3, resolution = $4, reason = $5, maker = $6, checker = $7, changed_at = $8
 		WHERE id = $1 AND state = $2`, c.ID, c.State, to, resolution, reason, maker, checker, b.Now())
-	b.Exec(`
-		INSERT INTO recon_case_log (case_id, n, at, who, act, detail)
-		SELECT $1, COUNT(*) + 1, $2, $3, $4, $5 FROM recon_case_log WHERE case_id = $1`,
-		c.ID, b.Now(), d.Who, d.Act, strings.TrimSpace(resolution+" "+reason))
+	for _, word := range d.heard {
+		caseLine{c.ID, d.Who, hisAsked, word}.write(b)
+	}
+	caseLine{c.ID, d.Who, d.Act, strings.TrimSpace(resolution + " " + reason)}.write(b)
 }
 
 // approve posts the journals of the resolution, releases what they prove, and
@@ -335,6 +360,9 @@ func (d *decision) write(b *ledger.Batch, c *Case, to CaseState, maker, checker 
 func (d *decision) approve(ctx context.Context, b *ledger.Batch, c *Case) error {
 	open, err := suspense(ctx, b.Tx(), d.dir, c)
 	if err != nil {
+		return err
+	}
+	if err := d.unasked(c, open); err != nil {
 		return err
 	}
 	entries, moves, err := d.entries(ctx, b, c, open)
@@ -358,6 +386,7 @@ func (d *decision) approve(ctx context.Context, b *ledger.Batch, c *Case) error 
 			return err
 		}
 	}
+	d.untold(b, c, open)
 	to := CaseClosed
 	if len(left) > 0 || d.engine.reachable(c) {
 		to = CaseApproved

@@ -97,7 +97,7 @@ func (e *Engine) ask(ctx context.Context, d doubt) (changed bool) {
 	payments, refunds := pay.Payments{House: e.House}, pay.Refunds{House: e.House}
 	switch pays := d.kind == channels.Pay; {
 	case d.his && pays:
-		changed, _ = payments.AskHIS(ctx, d.hospital, d.number)
+		_, changed, _ = payments.AskHIS(ctx, d.hospital, d.number)
 	case d.his:
 		_ = refunds.AskHIS(ctx, d.hospital, d.number)
 	case pays:

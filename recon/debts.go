@@ -104,12 +104,16 @@ type caseLine struct{ id, who, act, detail string }
 
 var noteCase = &ledger.Verb[caseLine]{Name: "recon.note", Run: func(_ context.Context, b *ledger.Batch, cmds []caseLine) []ledger.Outcome {
 	for _, c := range cmds {
-		b.Exec(`
-			INSERT INTO recon_case_log (case_id, n, at, who, act, detail)
-			SELECT $1, COUNT(*) + 1, $2, $3, $4, $5 FROM recon_case_log WHERE case_id = $1`, c.id, b.Now(), c.who, c.act, c.detail)
+		c.write(b)
 	}
 	return make([]ledger.Outcome, len(cmds))
 }}
+
+func (c caseLine) write(b *ledger.Batch) {
+	b.Exec(`
+		INSERT INTO recon_case_log (case_id, n, at, who, act, detail)
+		SELECT $1, COUNT(*) + 1, $2, $3, $4, $5 FROM recon_case_log WHERE case_id = $1`, c.id, b.Now(), c.who, c.act, c.detail)
+}
 
 // readDebt reads what the case owes, nil where it owes nothing or a refund of it is
 // under way.

@@ -146,7 +146,7 @@ func TestARefundThatCannotGoYetIsSentByTheNextRun(t *testing.T) {
 	}
 	h.verify()
 	log := h.column(`SELECT act FROM recon_case_log WHERE case_id = $1 ORDER BY n`, c.ID)
-	if strings.Join(log, " ") != "opened propose approve refund" {
+	if strings.Join(log, " ") != "opened his propose his approve refund" {
 		t.Errorf("the log of the case is %v", log)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/clearward/clearward/channels"
@@ -30,6 +31,9 @@ func (s *Payments) TellHIS(ctx context.Context, hospital, orderNo string) (*Paym
 	p, err := s.Get(ctx, hospital, orderNo)
 	if err != nil || p.HIS == HISDone {
 		return p, err
+	}
+	if p.HIS == HISRefused && p.Requested+p.Refunded > 0 {
+		return nil, ErrOrderOfSteps.Because("status", "a refund of payment %s is under way or made: HIS is not told to book it", p.OrderNo)
 	}
 	if err := p.turn(StepAcknowledge, map[Step]bool{StepPay: p.Status == Success}); err != nil {
 		return nil, err
@@ -84,28 +88,40 @@ func (p *Payment) toHIS() channels.HISRequest {
 
 // AskHIS asks HIS once what it has booked of a payment, where the platform calls HIS,
 // and keeps the answer; reconciliation does so before it says that HIS lacks the
-// payment (S9). That it is booked is applied by the ordinary rules, and changed says
-// that this was news. That it is not served, or no answer, changes nothing: WriteBack
-// goes on by its plan, and what becomes of the money a person decides.
-func (s *Payments) AskHIS(ctx context.Context, hospital, orderNo string) (changed bool, err error) {
+// payment (S9), and before people give its money back (E07). That it is booked is
+// applied by the ordinary rules, and changed says that this was news. That it is not
+// served, or no answer, changes nothing: WriteBack goes on by its plan, and what
+// becomes of the money a person decides. A word without an outcome was not asked for:
+// ErrNotAllowed where the app calls HIS or none is connected, ErrNotFound where the
+// platform has no such payment. A word beside a refusal is HIS's, and was not applied.
+func (s *Payments) AskHIS(ctx context.Context, hospital, orderNo string) (word channels.HISAnswer, changed bool, err error) {
 	if err := s.callsHIS(ctx, hospital); err != nil {
-		return false, err
+		return word, false, err
 	}
 	p, err := s.Get(ctx, hospital, orderNo)
 	if err != nil {
-		return false, err
+		return word, false, err
 	}
 	his, err := s.Outside.HIS(hospital)
 	if err != nil {
-		return false, err
+		return word, false, errors.Join(s.unlinked(ctx, hospital), err)
 	}
-	word := his.Order(ctx, p.toHIS())
+	word = his.Order(ctx, p.toHIS())
 	e := &paymentEvent{asked: clearing.NewExchange(p.OrderNo, word.Exchange)}
 	if word.Outcome == channels.OutcomeSucceeded {
 		e.his = &word
 	}
 	after, err := s.event(ctx, p, e)
-	return err == nil && after.HIS != p.HIS, err
+	return word, err == nil && after.HIS != p.HIS, err
+}
+
+// unlinked refuses where the hospital has no connection to its HIS: it brings files.
+func (h *House) unlinked(ctx context.Context, hospital string) error {
+	t, err := h.current(ctx)
+	if err == nil && !slices.ContainsFunc(t.Wiring.HIS, func(l clearing.HISLink) bool { return l.Hospital == hospital }) {
+		err = ErrNotAllowed.Because("hospital", "the HIS of hospital %s is not connected", hospital)
+	}
+	return err
 }
 
 // bookFirst has HIS say that it booked a payment, or refuses it, before it is asked

@@ -1,0 +1,161 @@
+package recon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/clearward/clearward/channels"
+	"github.com/clearward/clearward/clearing"
+	"github.com/clearward/clearward/clearing/pay"
+	"github.com/clearward/clearward/ledger"
+)
+
+// ErrHISBooked refuses a refund of what HIS has booked.
+var ErrHISBooked = ledger.Refusal{Code: "HIS_BOOKED"}
+
+// ErrHISSilent says that HIS did not say whether it has booked what people want to
+// refund. It is no refusal: asked again it may go better.
+var ErrHISSilent = errors.New("HIS does not say whether it has booked the payment")
+
+// hisAsked is the act of a log's line that holds HIS's word.
+const hisAsked = "his"
+
+// askHIS asks the live HIS about each payment whose money a REFUND would take out of
+// 2204, before the decision is submitted: such money goes back only after HIS says
+// that it has not served the patient (E07, R07). It is asked for whatever code the
+// money waits there; an approval asks anew, as HIS may have booked it since the
+// proposal. What HIS says goes to the log of the case: ErrHISBooked where it has
+// booked the payment, ErrHISSilent where it gives no answer.
+//
+// Where the app calls HIS (B23), or HIS is not connected and sends files, or where the
+// platform never had the payment, there is nobody to ask: people have looked into HIS
+// themselves, and the log says that the platform has not.
+func (d *decision) askHIS(ctx context.Context) error {
+	if d.engine.House == nil || d.Act == "reject" {
+		return nil
+	}
+	var c *Case
+	var waits []waiting
+	err := d.engine.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
+		if c, err = oneCase(ctx, tx, d.CaseID); err != nil {
+			return err
+		}
+		said, err := d.said(ctx, tx, c)
+		if resolution, _ := d.words(c); err != nil || said || resolution != "REFUND" || d.refused(c) != nil {
+			return err
+		}
+		open, err := suspense(ctx, tx, d.dir, c)
+		waits = d.awaiting(open)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	d.asked = map[waiting]bool{}
+	for _, w := range waits {
+		d.asked[w] = true
+		word, err := d.engine.served(ctx, c, w)
+		if word != "" && errors.Is(err, ErrHISBooked) {
+			out, failed := ledger.Submit(ctx, d.engine.Committer, noteCase, ledger.Request{}, caseLine{c.ID, d.Who, hisAsked, word})
+			return errors.Join(err, failed, out.Err)
+		}
+		if err != nil {
+			return err
+		}
+		d.heard = append(d.heard, word)
+	}
+	return nil
+}
+
+// waiting is an order whose money waits for a hospital's HIS in 2204.
+type waiting struct{ hospital, order string }
+
+// awaiting are the orders of which money waits for HIS.
+func (d *decision) awaiting(open []Suspense) (out []waiting) {
+	for i := range d.dir.Hospitals {
+		h := d.dir.Hospitals[i].Code
+		for _, s := range open {
+			if s.Fen > 0 && s.Account.ID() == clearing.AwaitingHIS(h).ID() {
+				out = append(out, waiting{h, s.Ref})
+			}
+		}
+	}
+	return out
+}
+
+// unasked refuses a refund of money that came to wait for HIS after HIS was asked, or
+// that somebody else proposed meanwhile.
+func (d *decision) unasked(c *Case, open []Suspense) error {
+	if d.engine.House == nil || c.Resolution != "REFUND" {
+		return nil
+	}
+	for _, w := range d.awaiting(open) {
+		if !d.asked[w] {
+			return ErrCaseState.Because("case", "%s has changed at this moment, and HIS was not asked about %s: look again", c.ID, w.order)
+		}
+	}
+	return nil
+}
+
+// untold ends the write-back of payments that two people have decided to give back as
+// not served: HIS is not told any more to book them, and that it booked one is refused
+// while the refund is under way.
+func (d *decision) untold(b *ledger.Batch, c *Case, open []Suspense) {
+	if c.Resolution != "REFUND" || c.Code == I5 {
+		return
+	}
+	for _, w := range d.awaiting(open) {
+		b.Exec(`
+			UPDATE payments SET his = 'REFUSED', his_next_at = NULL, version = version + 1
+			WHERE hospital = $1 AND order_no = $2 AND his IN ('', 'WAIT') AND way <> '' AND status = 'SUCCESS'`, w.hospital, w.order)
+	}
+}
+
+// served asks HIS about one payment; word is the note of what it says.
+func (e *Engine) served(ctx context.Context, c *Case, w waiting) (word string, err error) {
+	calls, err := e.House.PlatformCalls(ctx, w.hospital)
+	switch {
+	case err != nil:
+		return "", err
+	case !calls:
+		return note(noteHISApp), nil
+	}
+	said, _, err := (&pay.Payments{House: e.House}).AskHIS(ctx, w.hospital, w.order)
+	switch booked := c.bookedBefore(); {
+	case said.Outcome == "" && errors.Is(err, pay.ErrNotFound):
+		return note(noteHISUnknown), nil
+	case said.Outcome == "" && errors.Is(err, pay.ErrNotAllowed):
+		return note(noteHISFiles), nil
+	case said.Outcome == "":
+		return "", fmt.Errorf("%w %s: %v: nothing is decided", ErrHISSilent, w.order, err)
+	case err != nil && !isRefusal(err):
+		return "", err
+	case said.Outcome == channels.OutcomeFailed && said.Reason.Kind == channels.ReasonNotFound:
+		return note(noteHISNone), nil
+	case said.Outcome != channels.OutcomeSucceeded:
+		return "", fmt.Errorf("%w %s: %s: nothing is decided", ErrHISSilent, w.order, strings.TrimSpace(said.Reason.Code+" "+said.Reason.Text))
+	case said.Amount > booked:
+		return note(noteHISBooked, said.Amount.String()), ErrHISBooked.Because("resolution", "HIS has booked payment %s with %s: it is not refunded as not served; %s settles it",
+			w.order, said.Amount, strings.Join(c.besideRefund(), " or "))
+	}
+	return note(noteHISBooked, said.Amount.String()), nil
+}
+
+// bookedBefore is what HIS may have booked of the payment without serving what the
+// case would give back: of I5 the part that it booked from the start.
+func (c *Case) bookedBefore() ledger.Money {
+	if c.Code == I5 && c.HIS != nil {
+		return *c.HIS
+	}
+	return 0
+}
+
+// besideRefund is what else settles the case.
+func (c *Case) besideRefund() []string {
+	return slices.DeleteFunc(resolutionsOf(c), func(name string) bool { return name == "REFUND" || name == "NOTED" })
+}
