@@ -3,11 +3,13 @@ package api
 import (
 	"cmp"
 	"crypto/rand"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"connectrpc.com/connect"
 	"google.golang.org/protobuf/proto"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/clearward/clearward/api/auth"
 	"github.com/clearward/clearward/api/jobs"
+	"github.com/clearward/clearward/clearing/pay"
 	"github.com/clearward/clearward/ledger"
 	jobsv1 "github.com/clearward/clearward/proto/clearward/jobs/v1"
 	"github.com/clearward/clearward/proto/clearward/jobs/v1/jobsv1connect"
@@ -23,6 +26,8 @@ import (
 	payv1 "github.com/clearward/clearward/proto/clearward/pay/v1"
 	"github.com/clearward/clearward/proto/clearward/pay/v1/payv1connect"
 	payoutv1 "github.com/clearward/clearward/proto/clearward/payout/v1"
+	reconv1 "github.com/clearward/clearward/proto/clearward/recon/v1"
+	"github.com/clearward/clearward/proto/clearward/recon/v1/reconv1connect"
 )
 
 // calls are the methods of the API.
@@ -256,4 +261,58 @@ func TestAnApprovalThatWasMadeIsAnsweredWithoutAFreshCode(t *testing.T) {
 	if again, err := h.checker.ApprovePayee(ctx, ask); err != nil || again.GetPayee().GetState() != "ACTIVE" {
 		t.Error(again, err)
 	}
+}
+
+// E07: while HIS is silent no refund of a long payment is decided. That is no answer to
+// keep: the same request under the same key goes on once HIS speaks.
+func TestTheSilenceOfHISIsNotKeptUnderTheKey(t *testing.T) {
+	l, h := newSettled(t)
+	ctx := t.Context()
+	l.bill("B1", 4500, pay.Outpatient)
+	p := l.pay("B1", 4500, pay.Outpatient)
+	l.admin("/his/faults", fmt.Sprintf(`{"do":"HTTP_500","api":"payments/acknowledge","hospital":"H1","order_no":%q,"times":99}`, p.GetOrderNo()))
+	l.after(5 * time.Second)
+	l.morning(20260916)
+	of := func(name string, role auth.Role) reconv1connect.ReconServiceClient {
+		return reconv1connect.NewReconServiceClient(h.door.Client(), h.door.URL, bearer(newKey(t, l.Server, name, role)))
+	}
+	maker, checker := of("吴会计", auth.Accountant), of("郑主管", auth.FinanceHead)
+	cases, err := maker.ListCases(ctx, &reconv1.ListCasesRequest{Day: "2026-09-15"})
+	if err != nil || len(cases.GetCases()) != 1 || cases.GetCases()[0].GetItem().GetCode() != "I1" {
+		t.Fatal(cases, err)
+	}
+	silence := func() {
+		l.admin("/his/faults", fmt.Sprintf(`{"do":"DROP","api":"bills/order","hospital":"H1","order_no":%q}`, p.GetOrderNo()))
+	}
+	propose := &reconv1.ProposeResolutionRequest{IdempotencyKey: "p", CaseId: cases.GetCases()[0].GetId(), Resolution: "REFUND", Reason: "患者未就诊"}
+	silence()
+	_, err = maker.ProposeResolution(ctx, propose)
+	denied(t, err, connect.CodeUnavailable, "HIS_SILENT", "HIS does not say whether it has booked the payment "+p.GetOrderNo())
+	if next := refusalOf(t, err).GetNext(); next != "nothing is decided: ask again when HIS answers" {
+		t.Errorf("what to do next: %q", next)
+	}
+	first, err := maker.ProposeResolution(ctx, propose)
+	if err != nil || first.GetFile().GetCase().GetState() != "PROPOSED" {
+		t.Fatal(first, err)
+	}
+	approve := &reconv1.ApproveResolutionRequest{IdempotencyKey: "a", CaseId: propose.GetCaseId()}
+	silence()
+	_, err = checker.ApproveResolution(ctx, approve)
+	denied(t, err, connect.CodeUnavailable, "HIS_SILENT", "nothing is decided")
+	done, err := checker.ApproveResolution(ctx, approve)
+	if err != nil || done.GetFile().GetCase().GetState() != "APPROVED" {
+		t.Fatal(done, err)
+	}
+	var log []string
+	for _, line := range done.GetFile().GetLog() {
+		log = append(log, line.GetAct())
+	}
+	if got, want := strings.Join(log, " "), "opened his propose his approve refund"; got != want {
+		t.Errorf("the log is %q, want %q", got, want)
+	}
+	silence() // what was answered needs HIS no more
+	if again, err := checker.ApproveResolution(ctx, approve); err != nil || !proto.Equal(again, done) {
+		t.Errorf("again: %v, %v", again, err)
+	}
+	l.holds("owed once", map[string]int64{"2204.H1": 0, "2205.WX.1900000101": 4500})
 }
