@@ -224,6 +224,7 @@ type decision struct {
 	engine *Engine
 	dir    *clearing.Directory
 	today  ledger.Day
+	seen   *Case            // as it was when HIS was asked
 	asked  map[waiting]bool // about what HIS was asked, or nobody can be
 	heard  []string         // the notes of what it said
 }

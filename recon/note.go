@@ -9,29 +9,30 @@ import (
 // and become words when somebody reads them.
 
 const (
-	noteSettlement = "settlement"
-	noteSuggested  = "suggested"
-	notePaidBy     = "payer"
-	noteMoneyAt    = "money_at"
-	noteBelongsTo  = "belongs_to"
-	noteStandIn    = "stand_in"
-	noteReversal   = "reversal"
-	noteGroup      = "group"
-	noteRestated   = "restated"
-	noteEqualRows  = "equal_rows"
-	noteCandidates = "candidates"
-	noteFound      = "found"
-	noteFoundAgain = "found_again"
-	noteLateMatch  = "late_match"
-	notePayout     = "payout"
-	noteRefunded   = "refunded"
-	noteAbnormal   = "abnormal"
-	notePaidBack   = "paid_back"
-	noteHISNone    = "his_not_booked"
-	noteHISBooked  = "his_booked"
-	noteHISApp     = "his_by_app"
-	noteHISFiles   = "his_by_files"
-	noteHISUnknown = "his_unknown"
+	noteSettlement   = "settlement"
+	noteSuggested    = "suggested"
+	notePaidBy       = "payer"
+	noteMoneyAt      = "money_at"
+	noteBelongsTo    = "belongs_to"
+	noteStandIn      = "stand_in"
+	noteReversal     = "reversal"
+	noteGroup        = "group"
+	noteRestated     = "restated"
+	noteEqualRows    = "equal_rows"
+	noteCandidates   = "candidates"
+	noteFound        = "found"
+	noteFoundAgain   = "found_again"
+	noteLateMatch    = "late_match"
+	notePayout       = "payout"
+	noteRefunded     = "refunded"
+	noteAbnormal     = "abnormal"
+	notePaidBack     = "paid_back"
+	noteHISNone      = "his_not_booked"
+	noteHISBooked    = "his_booked"
+	noteHISApp       = "his_by_app"
+	noteHISAppBooked = "his_booked_by_app"
+	noteHISFiles     = "his_by_files"
+	noteHISUnknown   = "his_unknown"
 )
 
 // noteWords says each kind in Chinese and English; %s stands for a value.
@@ -52,14 +53,15 @@ var noteWords = map[string][2]string{
 	noteRefunded:   {"%s 对账在渠道账单中找到退款", "the run of %s found the refund in the bill"},
 	noteAbnormal: {"退款异常，款项在渠道：申请退至医院结算账户，或在商户平台退至患者其他银行卡",
 		"abnormal refund, the channel holds the money: apply for it to the hospital's settlement account, or to another card of the patient on the merchant platform"},
-	notePaidBack:   {"%s 对账：款项已付到患者", "by the run of %s the patient has been paid"},
-	noteHISNone:    {"HIS 答复：未记账", "HIS says: not booked"},
-	noteHISBooked:  {"HIS 答复：已记账 %s", "HIS says: booked with %s"},
-	noteHISApp:     {"未询问：HIS 由应用调用", "not asked: the app calls HIS"},
-	noteHISFiles:   {"未询问：HIS 未接入，只收文件", "not asked: HIS is not connected, its files come alone"},
-	noteHISUnknown: {"未询问：平台无此订单", "not asked: the platform has no such payment"},
-	notePayout:     {"付款单 %s %s", "payout %s %s"},
-	noteLateMatch:  {"%s 对账找到对方记录，差异消除", "the run of %s found the other side"},
+	notePaidBack:     {"%s 对账：款项已付到患者", "by the run of %s the patient has been paid"},
+	noteHISNone:      {"HIS 答复：未记账", "HIS says: not booked"},
+	noteHISBooked:    {"HIS 答复：已记账 %s", "HIS says: booked with %s"},
+	noteHISApp:       {"未询问：HIS 由应用调用", "not asked: the app calls HIS"},
+	noteHISAppBooked: {"未询问：HIS 由应用调用，应用曾报 HIS 已记账", "not asked: the app calls HIS, and has told that HIS booked it"},
+	noteHISFiles:     {"未询问：HIS 未接入，只收文件", "not asked: HIS is not connected, its files come alone"},
+	noteHISUnknown:   {"未询问：平台无此订单", "not asked: the platform has no such payment"},
+	notePayout:       {"付款单 %s %s", "payout %s %s"},
+	noteLateMatch:    {"%s 对账找到对方记录，差异消除", "the run of %s found the other side"},
 }
 
 func note(kind string, values ...string) string {

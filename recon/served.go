@@ -56,7 +56,7 @@ func (d *decision) askHIS(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.asked = map[waiting]bool{}
+	d.seen, d.asked = c, map[waiting]bool{}
 	for _, w := range waits {
 		d.asked[w] = true
 		word, err := d.engine.served(ctx, c, w)
@@ -88,10 +88,15 @@ func (d *decision) awaiting(open []Suspense) (out []waiting) {
 	return out
 }
 
-// unasked refuses a refund of money that came to wait for HIS after HIS was asked, or
-// that somebody else proposed meanwhile.
+// unasked refuses what has changed while HIS was asked: another proposal than the one
+// that is approved, or a refund of money that came to wait for HIS since.
 func (d *decision) unasked(c *Case, open []Suspense) error {
-	if d.engine.House == nil || c.Resolution != "REFUND" {
+	switch {
+	case d.engine.House == nil:
+		return nil
+	case !c.ChangedAt.Equal(d.seen.ChangedAt):
+		return ErrCaseState.Because("case", "%s was decided by somebody else while HIS was asked: look again", c.ID)
+	case c.Resolution != "REFUND":
 		return nil
 	}
 	for _, w := range d.awaiting(open) {
@@ -123,7 +128,7 @@ func (e *Engine) served(ctx context.Context, c *Case, w waiting) (word string, e
 	case err != nil:
 		return "", err
 	case !calls:
-		return note(noteHISApp), nil
+		return e.appSaid(ctx, w)
 	}
 	said, _, err := (&pay.Payments{House: e.House}).AskHIS(ctx, w.hospital, w.order)
 	switch booked := c.bookedBefore(); {
@@ -144,6 +149,20 @@ func (e *Engine) served(ctx context.Context, c *Case, w waiting) (word string, e
 			w.order, said.Amount, strings.Join(c.besideRefund(), " or "))
 	}
 	return note(noteHISBooked, said.Amount.String()), nil
+}
+
+// appSaid is the note where the app calls HIS: with whether it has told the platform
+// that HIS has booked the payment. It refuses nothing: the app may have told so before
+// HIS changed its mind, and the platform cannot ask.
+func (e *Engine) appSaid(ctx context.Context, w waiting) (string, error) {
+	p, err := (&pay.Payments{House: e.House}).Get(ctx, w.hospital, w.order)
+	switch {
+	case err != nil && !errors.Is(err, pay.ErrNotFound):
+		return "", err
+	case err == nil && p.HIS == pay.HISDone:
+		return note(noteHISAppBooked), nil
+	}
+	return note(noteHISApp), nil
 }
 
 // bookedBefore is what HIS may have booked of the payment without serving what the

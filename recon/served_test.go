@@ -1,11 +1,13 @@
 package recon_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/clearward/clearward/channels"
 	paying "github.com/clearward/clearward/clearing/pay"
@@ -18,13 +20,14 @@ import (
 var unserved = []struct {
 	name string
 	code recon.Code
+	ack  string // its state once HIS has said that it booked it
 	live func(h *askedHIS) *paying.Payment
 }{
-	{"I1", recon.I1, func(h *askedHIS) *paying.Payment { return h.pays(false) }},
-	{"F2, the money came late", recon.F2, func(h *askedHIS) *paying.Payment {
+	{"I1", recon.I1, "DONE 0 5000", func(h *askedHIS) *paying.Payment { return h.pays(false) }},
+	{"F2, the money came late", recon.F2, "DONE 0 5000", func(h *askedHIS) *paying.Payment {
 		return h.asks(h.paysWord(refused), channels.PayAnswer{Outcome: channels.OutcomeSucceeded, Amount: 5000})
 	}},
-	{"F2, the platform never heard of it", recon.F2, func(h *askedHIS) *paying.Payment { return h.paysWord(silent) }},
+	{"F2, the platform never heard of it", recon.F2, " 0 0", func(h *askedHIS) *paying.Payment { return h.paysWord(silent) }},
 }
 
 // paysWord is a payment whose channel gives the answer.
@@ -94,6 +97,9 @@ func TestWhatHISHasBookedIsNotRefunded(t *testing.T) {
 			}
 			if got := len(h.kept(asksOrder, p.OrderNo)) - asked; got != 2 || len(h.refundsMade()) != 0 {
 				t.Errorf("HIS was asked %d times; refunds %v", got, h.refundsMade())
+			}
+			if got := h.stateOf(p); got != u.ack {
+				t.Errorf("the payment is %q, want %q", got, u.ack)
 			}
 			h.verify()
 			_, err = h.decide(c.ID, "checker", "reject", "")
@@ -206,19 +212,59 @@ func TestWhileHISIsSilentNoRefundIsDecided(t *testing.T) {
 	h.verify()
 }
 
+// whileAsked is a HIS whose question takes so long that something happens meanwhile.
+type whileAsked struct {
+	channels.HISGateway
+	happens func()
+}
+
+func (g whileAsked) Order(ctx context.Context, r channels.HISRequest) channels.HISAnswer {
+	g.happens()
+	return g.HISGateway.Order(ctx, r)
+}
+
+// A checker approves what was proposed when HIS was asked, and no other proposal that
+// came in its place while HIS took its time.
+func TestAProposalThatChangesWhileHISIsAskedIsNotApproved(t *testing.T) {
+	t.Parallel()
+	h := newAskedHIS(t, "PLATFORM")
+	c, _ := h.caseToRefund(recon.I1, unserved[0].live)
+	_, err := h.decide(c.ID, "maker", "propose", "REFUND")
+	h.must(err)
+	h.his = whileAsked{h.his, func() {
+		h.clock = h.clock.Add(time.Second)
+		_, err := h.decide(c.ID, "second", "reject", "")
+		h.must(err)
+		_, err = h.decide(c.ID, "maker", "propose", "HIS_BOOKS")
+		h.must(err)
+	}}
+	if _, err = h.decide(c.ID, "checker", "approve", ""); !errors.Is(err, recon.ErrCaseState) || !strings.Contains(err.Error(), "while HIS was asked") {
+		t.Errorf("approved: %v", err)
+	}
+	if got, want := h.file(c.ID), "PROPOSED opened his_not_booked= propose reject propose"; got != want || len(h.refundsMade()) > 0 {
+		t.Errorf("the file is %q, want %q; refunds %v", got, want, h.refundsMade())
+	}
+	h.verify()
+}
+
 // B23: nobody is asked where the app calls HIS, or HIS sends files alone, or the order
 // is none of the platform's; people decide, and the file says that HIS was not asked.
 func TestWhereHISCannotBeAskedTheFileSaysSo(t *testing.T) {
 	for _, c := range []struct{ name, calls, why string }{
 		{"the app calls HIS", "APP", "his_by_app="},
+		{"the app has told that HIS booked it", "APP", "his_booked_by_app="},
 		{"HIS sends files", "PLATFORM", "his_by_files="},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			h := newAskedHIS(t, c.calls)
 			wait, p := h.caseToRefund(recon.I1, unserved[0].live)
-			if c.calls == "PLATFORM" {
+			switch c.why {
+			case "his_by_files=":
 				h.his = nil
+			case "his_booked_by_app=": // and the money waits again, as the details lack it
+				h.acks(p, 5000)
+				h.run(sampleDay)
 			}
 			asked := len(h.kept(asksOrder, p.OrderNo))
 			if got := h.settle(wait.ID, "REFUND"); got.State != recon.CaseApproved {
