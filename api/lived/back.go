@@ -86,6 +86,13 @@ func closedAndForgotten(f *fault) {
 	refundAtHIS("ROW_MISSING", 0, func(f *fault, v *visit, no string) { f.row(v, no, nil, &v.backs[0], nil) })(f)
 }
 
+// unheardOf is a payment that is given back whole on its day, and of both HIS has no row
+// (一正一负).
+func unheardOf(f *fault) {
+	atHIS("ROW_MISSING", 0, func(f *fault, v *visit) { f.row(v, "", nil, &v.fen, &v.fen) })(f)
+	refundAtHIS("ROW_MISSING", 0, func(f *fault, _ *visit, _ string) { f.found[0].AmountFen = 0 })(f)
+}
+
 // inPortal is a refund that the hospital's staff made in the channel's own portal; HIS
 // has taken the charge back under that number, or has not heard of it.
 func inPortal(inHIS bool) func(f *fault) {
@@ -101,6 +108,25 @@ func inPortal(inHIS bool) func(f *fault) {
 			}
 			f.row(v, no, his, nil, &fen)
 			return l.admin(ctx, "/refund", map[string]any{"merchant": v.number.no, "order": v.order, "refund": no, "fen": fen}, nil)
+		}
+	}
+}
+
+// foreignBack is a payment on the number that nobody here asked for, of which half is
+// given back in the channel's portal; back is the code of that half.
+func foreignBack(order, back string) func(f *fault) {
+	return func(f *fault) {
+		foreignRow(order)(f)
+		came := f.paid
+		f.paid = func(ctx context.Context, l *life, v *visit) error {
+			if err := came(ctx, l, v); err != nil {
+				return err
+			}
+			other, half, no := *v, v.fen/2, fmt.Sprintf("MP%s%06d", lifeDay.Compact(), f.n)
+			other.order = f.found[0].OrderNo
+			f.row(&other, no, nil, nil, &half)
+			f.found[1].Code = back
+			return l.admin(ctx, "/refund", map[string]any{"merchant": v.number.no, "order": other.order, "refund": no, "fen": half}, nil)
 		}
 	}
 }

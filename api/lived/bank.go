@@ -9,8 +9,8 @@ import (
 	"github.com/clearward/clearward/channels/sandbox"
 )
 
-// bankFault is something that the bank does the day after, with the case that a
-// right reconciliation makes of it.
+// bankFaults are what the bank does the day after, with the case that a right
+// reconciliation makes of it; of what is none of the platform's business it makes none.
 var bankFaults = []struct {
 	code, path, party, text, purpose string
 	hospital                         int
@@ -19,6 +19,7 @@ var bankFaults = []struct {
 	{"BANK_FEE", "/bank/debit", "", "转账手续费", "CHRG", 0, 1_200},
 	{"UNKNOWN_DEBIT", "/bank/debit", "财付通支付科技有限公司", "扣款", "", 1, 8_801},
 	{"BANK_UNIDENTIFIED", "/bank/credit", "财付通支付科技有限公司", "来账", "", 0, 7_703},
+	{"", "/bank/debit", "国药控股示范公司", "药品款", "", 0, 64_005},
 }
 
 // bankFaults happen in the afternoon after the day, and stand on the statement that
@@ -34,6 +35,9 @@ func (l *life) bankFaults(ctx context.Context) error {
 		}
 		if err := l.admin(ctx, b.path, ask, &done); err != nil {
 			return err
+		}
+		if b.code == "" {
+			continue
 		}
 		c := sandbox.Case{Code: b.code, Hospital: hospitals[b.hospital].code, BankRef: done.Ref, AmountFen: b.fen}
 		if b.path == "/bank/debit" {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/clearward/clearward/channels/sandbox"
 	ledgerv1 "github.com/clearward/clearward/proto/clearward/ledger/v1"
 	payoutv1 "github.com/clearward/clearward/proto/clearward/payout/v1"
 )
@@ -78,15 +79,19 @@ func (l *life) subsidies(ctx context.Context) (int, error) {
 			list = append(list, &payoutv1.RequestPayoutRequest{Hospital: h.code, Kind: "SUBSIDY", AmountFen: d.GetAmountFen(), Subject: d.GetSettlement(), Contract: contract})
 		}
 	}
-	if err := l.payOut(ctx, "subsidy", list); err != nil {
+	if _, err := l.payOut(ctx, "subsidy", list); err != nil {
 		return 0, err
 	}
 	return l.through(ctx, mornings(lifeDay.Add(2)))
 }
 
-// payout pays the private hospital what is its own; the bank sends it back a day
-// later (退票). Meanwhile a channel restates the bill of a day whose money has long
-// been paid out.
+// silentFen is the part of the private hospital's money of which the bank never says
+// what became.
+const silentFen = 10_007
+
+// payout pays the private hospital what is its own, in two parts: the bank sends the
+// first back a day later (退票), and says nothing of the second. Meanwhile a channel
+// restates the bill of a day whose money has long been paid out.
 func (l *life) payout(ctx context.Context) (int, error) {
 	if err := l.restates(ctx); err != nil {
 		return 0, err
@@ -96,39 +101,45 @@ func (l *life) payout(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	ask := &payoutv1.RequestPayoutRequest{Hospital: h.code, Kind: "HOSPITAL", AmountFen: owed}
-	if err := l.payOut(ctx, "hospital", []*payoutv1.RequestPayoutRequest{ask}); err != nil {
+	asks := []*payoutv1.RequestPayoutRequest{{Hospital: h.code, Kind: "HOSPITAL", AmountFen: owed - silentFen}, {Hospital: h.code, Kind: "HOSPITAL", AmountFen: silentFen}}
+	made, err := l.payOut(ctx, "hospital", asks, map[string]any{"do": "RETURN", "code": "AC04"}, map[string]any{"do": "SLOW", "seconds": 30 * 24 * 3600})
+	if err != nil {
 		return 0, err
 	}
+	l.silent = made[1].GetNumber()
+	l.faults = append(l.faults, &fault{kind: &kind{code: "PAYOUT_UNKNOWN", name: "the bank does not say what became of a payout"},
+		found: []sandbox.Case{{Code: "PAYOUT_UNKNOWN", Hospital: h.code, BankRef: l.silent}}})
 	return l.through(ctx, slices.Concat(mornings(lifeDay.Add(3)), mornings(lifeDay.Add(4))))
 }
 
-// payOut asks for payouts in the name of one person and has another approve them.
-func (l *life) payOut(ctx context.Context, key string, list []*payoutv1.RequestPayoutRequest) error {
+// payOut asks for payouts in the name of one person and has another approve them; the
+// faults are what the bank makes of the first ones.
+func (l *life) payOut(ctx context.Context, key string, list []*payoutv1.RequestPayoutRequest, faults ...map[string]any) ([]*payoutv1.Payout, error) {
 	var asked []*payoutv1.Payout
 	for i, ask := range list {
 		ask.IdempotencyKey = fmt.Sprintf("%s_%d", key, i)
 		made, err := l.calls.maker.RequestPayout(ctx, ask)
 		if err != nil {
-			return fmt.Errorf("payout to %s: %w", ask.GetHospital(), err)
+			return nil, fmt.Errorf("payout to %s: %w", ask.GetHospital(), err)
 		}
-		if ask.GetKind() == "HOSPITAL" {
-			if err := l.admin(ctx, "/bank/faults", map[string]any{"do": "RETURN", "ref": made.GetPayout().GetNumber(), "code": "AC04"}, nil); err != nil {
-				return err
+		if i < len(faults) {
+			faults[i]["ref"] = made.GetPayout().GetNumber()
+			if err := l.admin(ctx, "/bank/faults", faults[i], nil); err != nil {
+				return nil, err
 			}
 		}
 		asked = append(asked, made.GetPayout())
 	}
 	if err := l.approve(ctx, key, asked); err != nil {
-		return err
+		return nil, err
 	}
 	// The sending is a job of every minute; the bank says a little later that it is done.
 	for range 3 {
 		if err := l.jump(ctx, l.clock.Now().Add(time.Minute)); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return asked, nil
 }
 
 // approve is the second person, who reads back every payload, the count and the sum.

@@ -34,6 +34,7 @@ type kind struct {
 	name string
 	step int // 0: any; else at that step
 	back bool
+	all  bool         // that is given back
 	way  channels.Way // "": a code
 	late bool         // HIS hears of it when it has handed in its day
 	of   []int        // only at these of the hospitals; nil: at any
@@ -74,7 +75,10 @@ func (f *fault) shape(v *visit) {
 		v.way = channels.WayCode
 	}
 	v.fen = 60_011 + int64(f.n)*10 // more than any other bill but whole tens of yuan
-	if f.kind.back {
+	switch {
+	case f.kind.all:
+		v.backs = []int64{v.fen}
+	case f.kind.back:
 		v.backs = []int64{7_003 + int64(f.n)*10}
 	}
 	if f.kind.step != 0 {

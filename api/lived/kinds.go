@@ -147,6 +147,15 @@ func elsewhere(f *fault) {
 	}
 }
 
+// otherNumber is a payment whose money the channel gave to another number of the same
+// hospital.
+func otherNumber(f *fault) {
+	f.paid = func(ctx context.Context, l *life, v *visit) error {
+		everybody(f, v)
+		return spoil(ctx, l, v, map[string]any{"do": "BILL_ELSEWHERE", "other": v.hospital.numbers[2].no})
+	}
+}
+
 // kinds are the ways in which the day goes wrong.
 var kinds = []kind{
 	{code: "F3", name: "the bill lacks a payment", plan: atChannel("BILL_MISSING", 0, func(f *fault, v *visit) { f.row(v, "", &v.fen, &v.fen, nil) })},
@@ -215,4 +224,8 @@ var kinds = []kind{
 	{code: "PAID_TWICE", name: "closed here, paid by another order, and paid all the same", way: channels.WayQR, of: appCalls, plan: paidLate(byAnother)},
 	{code: "RESTATED", name: "the bill is made anew after the settlement, without a payment", of: []int{0}, plan: restated},
 	{code: "F6", name: "a refund that the channel holds (abnormal)", back: true, plan: refundOf(map[string]any{"do": "REFUND_ABNORMAL", "seconds": 120}, notGiven)},
+	{code: "F9", name: "the money is at another number of the hospital", of: []int{0}, plan: otherNumber},
+	{code: "F11", name: "the canteen's payment, of which it gives half back", plan: foreignBack("CT%s7%05d", "F11")},
+	{code: "F1", name: "a payment that nobody made here, and half of it given back", plan: foreignBack("HP%s6%013d", "F5")},
+	{code: "NET_ZERO", name: "HIS has neither a payment nor its refund", back: true, all: true, plan: unheardOf},
 }

@@ -50,6 +50,7 @@ type life struct {
 	later    []func(ctx context.Context) error // when the day's money has been settled
 	first    []*reconv1.Item                   // of the day, as it was published the next morning
 	payouts  []*payoutv1.Payout
+	silent   string // the payout of which the bank says nothing
 
 	killed atomic.Int32
 }

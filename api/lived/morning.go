@@ -164,7 +164,14 @@ func (l *life) check(ctx context.Context) (int, error) {
 	}
 	l.payouts = paid.GetPayouts()
 	for _, p := range l.payouts {
-		if want := map[bool]string{true: "RETURNED", false: "SUCCEEDED"}[p.GetKind() == "HOSPITAL"]; p.GetState() != want {
+		want := "SUCCEEDED"
+		switch {
+		case p.GetNumber() == l.silent:
+			want = "SENT"
+		case p.GetKind() == "HOSPITAL":
+			want = "RETURNED"
+		}
+		if p.GetState() != want {
 			l.wrong("payout %s (%s of %s) is %s, not %s", p.GetNumber(), p.GetKind(), p.GetHospital(), p.GetState(), want)
 		}
 	}

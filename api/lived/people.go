@@ -67,6 +67,7 @@ var hospitals = []hospital{
 	{"H1", "海天示范医院", "PUBLIC", "APP", his.JSON, "A", "755947919810515", []number{
 		{channels.WeChat, "1900000101", "V2", append(codeWays, prepayWays...), 64},
 		{channels.Alipay, "2088000000000101", "ALIPAY", codeWays, 8},
+		{channels.WeChat, "1900000104", "V2", codeWays, 3},
 	}},
 	{"H2", "海天第二医院", "PUBLIC", "PLATFORM", his.XML, "A", "755947919810516", []number{
 		{channels.WeChat, "1900000102", "V3", append(slices.Repeat(codeWays, 8), prepayWays...), 69},
