@@ -66,8 +66,8 @@ var stateWords = map[string]map[recon.CaseState]string{
 
 // actWords are what is done to a case as people read it.
 var actWords = map[string]map[string]string{
-	"zh": {"propose": "经办提出", "approve": "复核通过", "reject": "复核退回", "opened": "立单", "reopened": "重新立单", "closed": "自动关闭", "his": "询问 HIS"},
-	"en": {"his": "asked HIS"},
+	"zh": {"propose": "经办提出", "approve": "复核通过", "reject": "复核退回", "opened": "立单", "reopened": "重新立单", "closed": "自动关闭", "his": "核对 HIS"},
+	"en": {"his": "looked into HIS"},
 }
 
 var deskWords = map[string]map[string]string{

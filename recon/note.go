@@ -31,6 +31,7 @@ const (
 	noteHISBooked    = "his_booked"
 	noteHISApp       = "his_by_app"
 	noteHISAppBooked = "his_booked_by_app"
+	noteHISTender    = "his_other_tender"
 	noteHISFiles     = "his_by_files"
 	noteHISUnknown   = "his_unknown"
 )
@@ -58,6 +59,7 @@ var noteWords = map[string][2]string{
 	noteHISBooked:    {"HIS 答复：已记账 %s", "HIS says: booked with %s"},
 	noteHISApp:       {"未询问：HIS 由应用调用", "not asked: the app calls HIS"},
 	noteHISAppBooked: {"未询问：HIS 由应用调用，应用曾报 HIS 已记账", "not asked: the app calls HIS, and has told that HIS booked it"},
+	noteHISTender:    {"HIS 明细中该账单另有 %s 收款 %s，先核对支付方式", "the details of HIS have the bill by %s with %s: look for a wrong tender first"},
 	noteHISFiles:     {"未询问：HIS 未接入，只收文件", "not asked: HIS is not connected, its files come alone"},
 	noteHISUnknown:   {"未询问：平台无此订单", "not asked: the platform has no such payment"},
 	notePayout:       {"付款单 %s %s", "payout %s %s"},

@@ -50,7 +50,11 @@ func (d *decision) askHIS(ctx context.Context) error {
 			return err
 		}
 		open, err := suspense(ctx, tx, d.dir, c)
+		if err != nil {
+			return err
+		}
 		waits = d.awaiting(open)
+		d.heard, err = otherTenders(ctx, tx, waits, c.Day)
 		return err
 	})
 	if err != nil {
@@ -70,6 +74,37 @@ func (d *decision) askHIS(ctx context.Context) error {
 		d.heard = append(d.heard, word)
 	}
 	return nil
+}
+
+// otherTenders notes what the details of HIS have of the payments' bills by another
+// tender, cash for instance, on the day of the case and the next: the drawer may be
+// short by as much (I8), so that is looked into before anything is refunded (R07). The
+// run has linked what stands within half an hour of the payment. It refuses nothing:
+// the patient may have paid twice.
+func otherTenders(ctx context.Context, tx pgx.Tx, waits []waiting, day ledger.Day) (notes []string, err error) {
+	for _, w := range waits {
+		rows, err := tx.Query(ctx, `
+			SELECT l.tender, SUM(CASE WHEN l.kind = 'PAY' THEN l.amount ELSE -l.amount END)::INT8 AS fen
+			FROM payments AS p
+			JOIN feed_parts AS f ON f.day IN ($3, $4) AND f.source = 'HIS' AND f.hospital = p.hospital AND f.part = 'ALL'
+			JOIN his_lines AS l ON l.file = f.file AND (l.bill_no = p.bill_no OR l.original_bill_no = p.bill_no)
+			WHERE p.hospital = $1 AND p.order_no = $2 AND p.bill_no <> '' AND l.channel NOT IN ($5, $6, $7)
+			GROUP BY l.tender HAVING SUM(CASE WHEN l.kind = 'PAY' THEN l.amount ELSE -l.amount END) > 0
+			ORDER BY l.tender`, w.hospital, w.order, day, day.Add(1), channels.WeChat, channels.Alipay, channels.UnionPay)
+		if err != nil {
+			return nil, fmt.Errorf("read other tenders of %s: %w", w.order, err)
+		}
+		var tender string
+		var fen ledger.Money
+		_, err = pgx.ForEachRow(rows, []any{&tender, &fen}, func() error {
+			notes = append(notes, note(noteHISTender, tender, fen.String()))
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("read other tenders of %s: %w", w.order, err)
+		}
+	}
+	return notes, nil
 }
 
 // waiting is an order whose money waits for a hospital's HIS in 2204.

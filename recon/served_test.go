@@ -212,6 +212,29 @@ func TestWhileHISIsSilentNoRefundIsDecided(t *testing.T) {
 	h.verify()
 }
 
+// R07: that HIS has the bill in cash, too far from the payment to be linked, is in the
+// file before anybody approves; of another bill, or given back, it is nothing.
+func TestTheFileNamesAnotherTenderOfTheBill(t *testing.T) {
+	t.Parallel()
+	h := newAskedHIS(t, "PLATFORM")
+	drawer, free := h.pays(false), h.pays(false)
+	h.at(nextDay, 11, 30)
+	h.tell(sampleDay, "platform", "his", "channel", bill(drawer.OrderNo), bill(free.OrderNo), "his PAY C1 5000 15:00:00 cash bill="+drawer.BillNo,
+		"his PAY C2 5000 15:00:00 cash bill="+free.BillNo, "his REFUND C2 5000 15:10:00 cash bill="+free.BillNo, "his PAY C3 5000 15:00:00 cash bill=OTHER")
+	h.run(sampleDay)
+	for p, want := range map[*paying.Payment]string{
+		drawer: "PROPOSED opened his_other_tender=CASH|50.00 his_not_booked= propose",
+		free:   "PROPOSED opened his_not_booked= propose",
+	} {
+		c := h.caseOf(sampleDay, recon.I1, p.OrderNo)
+		_, err := h.decide(c.ID, "maker", "propose", "REFUND")
+		h.must(err)
+		if got := h.file(c.ID); got != want {
+			t.Errorf("the file is %q, want %q", got, want)
+		}
+	}
+}
+
 // whileAsked is a HIS whose question takes so long that something happens meanwhile.
 type whileAsked struct {
 	channels.HISGateway
