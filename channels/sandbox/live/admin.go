@@ -209,7 +209,7 @@ The admin address takes JSON and plays everybody else:
 
     POST /pay      {"merchant","order"} or {"code"}: the payer pays
     POST /refund   {"merchant","order","refund","fen"}: given back in the channel's own portal
-    POST /faults   {"do","api","merchant","order","other","commit","seconds","fen","code","times"}: what goes wrong next
+    POST /faults   {"do","api","merchant","order","refund","other","commit","seconds","fen","code","times"}: what goes wrong next
     GET  /faults   those that wait
     POST /abnormal {"merchant","refund","to"}: on WeChat Pay's merchant platform an
                    abnormal refund is paid to CARD (the payer's other) or MERCHANT
@@ -231,8 +231,9 @@ do, of a call: DELAY DROP HTTP_500 GARBAGE BAD_SIGN ERROR PASSWORD; of a refund:
 REFUND_LATE REFUND_ABNORMAL REFUND_CLOSED; of a notice: NOTICE_LOST NOTICE_TWICE
 NOTICE_LATE NOTICE_FORGED NOTICE_FOREIGN; of a payment's row in the bills:
 BILL_MISSING BILL_AMOUNT BILL_FEE BILL_MIDNIGHT BILL_RESTATED BILL_FOREIGN
-BILL_ELSEWHERE (with the number "other"); of HIS those of a call but PASSWORD (ERROR
-with code AGAIN: ask later), and of its rows
+BILL_ELSEWHERE (with the number "other"), and of a refund's, with its number "refund",
+BILL_MISSING BILL_AMOUNT BILL_FEE BILL_ELSEWHERE; of HIS those of a call but PASSWORD
+(ERROR with code AGAIN: ask later), and of its rows
 ROW_MISSING ROW_AMOUNT ROW_TWICE ROW_NEXT_DAY ROW_CASH ROW_UNKEYED ROW_FOREIGN.
 
 With tails: amount (or code) the last two digits in fen (or of the payment code) ask

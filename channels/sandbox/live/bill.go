@@ -169,13 +169,14 @@ func (m *merchant) billRow(r row, day ledger.Day) (sandbox.BillRow, bool) {
 	if r.r.Reversal {
 		b.Kind = channels.Reverse
 	}
-	b.Amount, b.Fee, b.At, b.Status = r.r.Fen, r.r.Fee, int(r.r.At-from), r.r.billed(from+24*3600+billSecond)
-	return b, ledger.DayOf(time.Unix(r.r.At, 0)) == day
+	b.Amount, b.Fee = r.r.billed()
+	b.At, b.Status = int(r.r.At-from), r.r.status(from+24*3600+billSecond)
+	return b, ledger.DayOf(time.Unix(r.r.At, 0)) == day && !r.r.Missing
 }
 
-// billed is 退款状态 of a refund as it stood when the bill was made: what happens
+// status is 退款状态 of a refund as it stood when the bill was made: what happens
 // later is in no bill (spec/channels.md B.1).
-func (r *refund) billed(made int64) string {
+func (r *refund) status(made int64) string {
 	switch {
 	case r.Applied > made && r.Abnormal <= made:
 		return "CHANGE"

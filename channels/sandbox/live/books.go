@@ -88,6 +88,11 @@ type refund struct {
 	Applied  int64 `json:"apl,omitempty"`
 	To       payee `json:"to,omitempty"`
 
+	// What a planted fault makes of its row in the bills.
+	Missing bool  `json:"missing,omitempty"`
+	MoreFen int64 `json:"more,omitempty"`
+	MoreFee int64 `json:"morefee,omitempty"`
+
 	order *order
 }
 
@@ -283,15 +288,15 @@ func (s *Server) applyRefund(image refund) error {
 		o.refunds = append(o.refunds, r)
 		day := ledger.DayOf(time.Unix(image.At, 0))
 		m.rows[day] = append(m.rows[day], row{o: o, r: r})
-		m.move(day, image.Fee-image.Fen)
 	}
+	m.weighBack(r, -1)
 	*r = image
+	m.weighBack(r, 1)
 	m.refunds[r.refundID()] = r
 	r.order, r.Merchant, r.Order, r.Notify = o, o.Merchant, o.No, s.interned(image.Notify)
 	if r.State == refundClosed && !wasClosed {
 		day := ledger.DayOf(time.Unix(image.Done, 0))
 		m.closed[day] = append(m.closed[day], r)
-		m.move(day, image.Fen-image.Fee)
 	}
 	if r.Applied > 0 && !wasApplied {
 		m.applied = append(m.applied, r)
@@ -300,6 +305,27 @@ func (s *Server) applyRefund(image refund) error {
 		heap.Push(&s.due, due{at: r.DueAt, r: r})
 	}
 	return nil
+}
+
+// billed are amount and fee of a refund as the bills have them.
+func (r *refund) billed() (fen, fee int64) {
+	if r.Missing {
+		return 0, 0
+	}
+	return r.Fen + r.MoreFen, r.Fee + r.MoreFee
+}
+
+// weighBack takes a refund off the balance, or adds it again; one that was closed came
+// back to it.
+func (m *merchant) weighBack(r *refund, sign int64) {
+	if r.At == 0 {
+		return
+	}
+	fen, fee := r.billed()
+	m.move(ledger.DayOf(time.Unix(r.At, 0)), sign*(fee-fen))
+	if r.State == refundClosed {
+		m.move(ledger.DayOf(time.Unix(r.Done, 0)), sign*(fen-fee))
+	}
 }
 
 func (m *merchant) move(day ledger.Day, fen int64) {

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/channels/sandbox/control"
+	"github.com/clearward/clearward/ledger"
 )
 
 // Fault is something that goes wrong at the next fitting call, notice or row of a
@@ -17,6 +19,7 @@ type Fault struct {
 	API      string `json:"api,omitempty"` // of a call: pay, prepay, query, close, reverse, refund, refundquery, abnormal, bill, certificates, and those of bank and HIS
 	Merchant string `json:"merchant,omitempty"`
 	Order    string `json:"order,omitempty"`  // order number; of bank and HIS their reference
+	Refund   string `json:"refund,omitempty"` // of a row of the bills: the refund's, by its number
 	Other    string `json:"other,omitempty"`  // BILL_ELSEWHERE: the merchant number that has the money
 	Commit   bool   `json:"commit,omitempty"` // the work is done before it goes wrong
 	Millis   int64  `json:"millis,omitempty"` // DELAY, in the machine's time
@@ -93,7 +96,7 @@ func (s *Server) Plant(f Fault) (Fault, error) {
 	return f, s.journal.Durable()
 }
 
-// spoilBill changes what the bills say of a payment.
+// spoilBill changes what the bills say of a payment, or of a refund.
 func (s *Server) spoilBill(f Fault) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,7 +105,41 @@ func (s *Server) spoilBill(f Fault) error {
 		return fmt.Errorf("%w: merchant %q is not served", ErrRefused, f.Merchant)
 	}
 	s.advance()
+	if f.Refund != "" {
+		return s.spoilRefund(m, f)
+	}
 	return s.spoil(m, f)
+}
+
+// spoilRefund changes what the bills say of a refund. The money of one can come from
+// another number where the money of its payment has gone.
+func (s *Server) spoilRefund(m *merchant, f Fault) error {
+	r := m.refunds[m.refundKey(&refund{Order: f.Order, No: f.Refund})]
+	if r == nil || r.Order != f.Order || r.State == refundClosed || m.settled >= ledger.DayOf(time.Unix(r.At, 0)) || r.Fen+f.Fen <= 0 {
+		return fmt.Errorf("%w: refund %q of order %q is not known at %s, is closed or settled, or nothing would be left", ErrRefused, f.Refund, f.Order, m.No)
+	}
+	image := *r
+	switch f.Do {
+	case FaultBillMissing:
+		image.Missing = true
+	case FaultBillAmount:
+		image.MoreFen = f.Fen
+	case FaultBillFee:
+		image.MoreFee = f.Fen
+	case FaultBillElsewhere:
+		there := s.merchants[f.Other]
+		if there == nil || there == m || there.orders[r.Order] == nil || there.refunds[there.refundKey(r)] != nil {
+			return fmt.Errorf("%w: refund %s cannot stand in the bill of %q", ErrRefused, f.Refund, f.Other)
+		}
+		moved := *r
+		moved.Merchant, moved.Fee = there.No, there.fee(r.Fen)
+		s.putRefund(moved)
+		image.Missing = true
+	default:
+		return fmt.Errorf("%w: %s is no fault of a refund's row", ErrRefused, f.Do)
+	}
+	s.putRefund(image)
+	return nil
 }
 
 func (s *Server) spoil(m *merchant, f Fault) error {

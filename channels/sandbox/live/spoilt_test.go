@@ -82,3 +82,39 @@ func (w *world) refused(path, body string) {
 		w.t.Errorf("%s %s: %d %s, %v", path, body, answer.StatusCode, text, err)
 	}
 }
+
+// A refund's row in the bills can be missing, or have another amount or fee, and the
+// balance follows; what is settled, closed or unknown is refused.
+func TestARefundsRowMayBeSpoilt(t *testing.T) {
+	const day = ledger.Day(20260915)
+	w := start(t, nil)
+	w.pay("HP2026091500000001", 10_000)
+	fault := func(do, refund, more string) string {
+		return `{"do":"` + do + `","merchant":"` + merchantNo + `","order":"HP2026091500000001","refund":"` + refund + `"` + more + `}`
+	}
+	for _, no := range []string{"MP1", "MP2", "MP3"} {
+		w.admin("POST", "/refund", `{"merchant":"`+merchantNo+`","order":"HP2026091500000001","refund":"`+no+`","fen":1000}`, nil)
+	}
+	w.admin("POST", "/faults", fault("BILL_MISSING", "MP1", ""), nil)
+	w.admin("POST", "/faults", fault("BILL_AMOUNT", "MP2", `,"fen":-10`), nil)
+	w.admin("POST", "/faults", fault("BILL_FEE", "MP3", `,"fen":1`), nil)
+	for _, wrong := range []string{fault("BILL_MISSING", "MP4", ""), fault("BILL_MIDNIGHT", "MP1", ""), fault("BILL_AMOUNT", "MP2", `,"fen":-1000`), fault("BILL_ELSEWHERE", "MP1", `,"other":"1900000111"`)} {
+		w.refused("/faults", wrong)
+	}
+	for range 2 {
+		var sums live.Sums
+		w.admin("GET", "/books?merchant="+merchantNo+"&day="+day.String(), "", &sums)
+		if sums.Refunds != 2 || sums.RefundFen != 1990 || sums.FeeBackFen != 13 || sums.Closing-sums.Opening != 10_000-60-1990+13 {
+			t.Errorf("%+v", sums)
+		}
+		if err := w.s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		w.open()
+	}
+	w.set("2026-09-16 10:00:00")
+	if net := w.day(day.Compact()); net != ledger.Money(10_000-60-1990+13) {
+		t.Errorf("the bill nets %s", net)
+	}
+	w.refused("/faults", fault("BILL_MISSING", "MP2", ""))
+}
