@@ -23,6 +23,38 @@ func refundOf(what map[string]any, said func(f *fault, v *visit, no string)) fun
 	}
 }
 
+// refundAtChannel spoils the refund's row in the bill.
+func refundAtChannel(what map[string]any, said func(f *fault, v *visit, no string)) func(f *fault) {
+	return func(f *fault) {
+		f.refunded = func(ctx context.Context, l *life, v *visit, no string) error {
+			said(f, v, no)
+			row := maps.Clone(what)
+			row["refund"] = no
+			return spoil(ctx, l, v, row)
+		}
+	}
+}
+
+// backThere is a payment whose money is at another number, of another hospital or of the
+// same, and whose refund comes from there.
+func backThere(paid func(f *fault), there func(v *visit) (*hospital, *number)) func(f *fault) {
+	return func(f *fault) {
+		paid(f)
+		f.refunded = func(ctx context.Context, l *life, v *visit, no string) error {
+			h, n := there(v)
+			if h == v.hospital {
+				everybodys(f, v, no)
+			} else {
+				other := *v
+				other.hospital, other.number = h, n
+				f.row(v, no, &v.backs[0], &v.backs[0], nil)
+				f.row(&other, no, nil, nil, &v.backs[0])
+			}
+			return spoil(ctx, l, v, map[string]any{"do": "BILL_ELSEWHERE", "refund": no, "other": n.no})
+		}
+	}
+}
+
 // refundAtHIS spoils the refund's row in the details of HIS, which goes by the number
 // with which HIS was asked; more is by how much it differs.
 func refundAtHIS(what string, more int64, said func(f *fault, v *visit, no string)) func(f *fault) {

@@ -42,7 +42,7 @@ type kind struct {
 }
 
 // fewest is how many payments a day must have for its faults to be among them.
-func fewest() int { return 15 * len(kinds) }
+func fewest() int { return 13 * len(kinds) }
 
 // plant draws the faults of a day: each kind once, and again for every 5,000
 // payments beyond the first.

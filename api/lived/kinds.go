@@ -138,23 +138,32 @@ func differently(more int64) func(f *fault) {
 // hospital: short where it is owed, long where it is.
 func elsewhere(f *fault) {
 	f.paid = func(ctx context.Context, l *life, v *visit) error {
-		other := &hospitals[1-slices.Index([]string{hospitals[0].code, hospitals[1].code}, v.hospital.code)]
 		there := *v
-		there.hospital, there.number = other, &other.numbers[0]
+		there.hospital, there.number = otherHospital(v)
 		f.row(v, "", &v.fen, &v.fen, nil)
 		f.row(&there, "", nil, nil, &v.fen)
 		return spoil(ctx, l, v, map[string]any{"do": "BILL_ELSEWHERE", "other": there.number.no})
 	}
 }
 
-// otherNumber is a payment whose money the channel gave to another number of the same
+// otherHospital is the other of the first two, with its number of the same channel.
+func otherHospital(v *visit) (*hospital, *number) {
+	other := &hospitals[1-slices.Index([]string{hospitals[0].code, hospitals[1].code}, v.hospital.code)]
+	return other, &other.numbers[0]
+}
+
+// beside is a payment whose money the channel gave to another number of the same
 // hospital.
-func otherNumber(f *fault) {
+func beside(f *fault) {
 	f.paid = func(ctx context.Context, l *life, v *visit) error {
+		_, n := otherNumber(v)
 		everybody(f, v)
-		return spoil(ctx, l, v, map[string]any{"do": "BILL_ELSEWHERE", "other": v.hospital.numbers[2].no})
+		return spoil(ctx, l, v, map[string]any{"do": "BILL_ELSEWHERE", "other": n.no})
 	}
 }
+
+// otherNumber is the first hospital's second number of WeChat.
+func otherNumber(v *visit) (*hospital, *number) { return v.hospital, &v.hospital.numbers[2] }
 
 // kinds are the ways in which the day goes wrong.
 var kinds = []kind{
@@ -224,8 +233,20 @@ var kinds = []kind{
 	{code: "PAID_TWICE", name: "closed here, paid by another order, and paid all the same", way: channels.WayQR, of: appCalls, plan: paidLate(byAnother)},
 	{code: "RESTATED", name: "the bill is made anew after the settlement, without a payment", of: []int{0}, plan: restated},
 	{code: "F6", name: "a refund that the channel holds (abnormal)", back: true, plan: refundOf(map[string]any{"do": "REFUND_ABNORMAL", "seconds": 120}, notGiven)},
-	{code: "F9", name: "the money is at another number of the hospital", of: []int{0}, plan: otherNumber},
+	{code: "F9", name: "the money is at another number of the hospital", of: []int{0}, plan: beside},
 	{code: "F11", name: "the canteen's payment, of which it gives half back", plan: foreignBack("CT%s7%05d", "F11")},
 	{code: "F1", name: "a payment that nobody made here, and half of it given back", plan: foreignBack("HP%s6%013d", "F5")},
 	{code: "NET_ZERO", name: "HIS has neither a payment nor its refund", back: true, all: true, plan: unheardOf},
+	{code: "F6", name: "the bill lacks a refund", back: true, plan: refundAtChannel(map[string]any{"do": "BILL_MISSING"}, notGiven)},
+	{code: "F4", name: "the bill gives ten fen more back", back: true, plan: refundAtChannel(map[string]any{"do": "BILL_AMOUNT", "fen": 10}, func(f *fault, v *visit, no string) {
+		more := v.backs[0] + 10
+		f.row(v, no, &v.backs[0], &v.backs[0], &more)
+	})},
+	{code: "F4", name: "the bill gives ten fen less back", back: true, plan: refundAtChannel(map[string]any{"do": "BILL_AMOUNT", "fen": -10}, func(f *fault, v *visit, no string) {
+		less := v.backs[0] - 10
+		f.row(v, no, &v.backs[0], &v.backs[0], &less)
+	})},
+	{code: "F7", name: "one fen too much of the fee is returned", back: true, plan: refundAtChannel(map[string]any{"do": "BILL_FEE", "fen": 1}, everybodys)},
+	{code: "F9", name: "the money is at another hospital's number, and is given back there", back: true, of: []int{0, 1}, plan: backThere(elsewhere, otherHospital)},
+	{code: "F9", name: "the money is at another number of the hospital, and is given back there", back: true, of: []int{0}, plan: backThere(beside, otherNumber)},
 }
