@@ -58,6 +58,14 @@ func (s *Server) CaseFile(ctx context.Context, key, id string) (*recon.CaseFile,
 	return s.Engine.CaseFile(ctx, id)
 }
 
+// Resting reads what rests under each of many cases for whoever may.
+func (s *Server) Resting(ctx context.Context, key string, ids []string) (map[string][]recon.Suspense, error) {
+	if _, err := s.enter(ctx, key, auth.CaseRead); err != nil {
+		return nil, err
+	}
+	return s.Engine.Resting(ctx, ids)
+}
+
 // stateWords are the states of a case as people read them.
 var stateWords = map[string]map[recon.CaseState]string{
 	"zh": {recon.CaseOpen: "待处理", recon.CaseProposed: "待复核", recon.CaseApproved: "已复核，挂账未清", recon.CaseClosed: "已关闭", recon.CaseAutoClosed: "自动对平"},

@@ -172,12 +172,7 @@ func oneCase(ctx context.Context, tx pgx.Tx, id string) (*Case, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read case %s: %w", id, err)
 	}
-	err = tx.QueryRow(ctx, `
-		SELECT debt_no FROM refunds WHERE hospital = $1 AND kind = 'REFUND' AND refund_no = $2 AND created_at IS NOT NULL`, c.Hospital, c.RefundNo).Scan(&c.debt)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return nil, fmt.Errorf("read the debt of case %s: %w", id, err)
-	}
-	if err := c.readHeld(ctx, tx); err != nil {
+	if err := errors.Join(c.readDebt(ctx, tx), c.readHeld(ctx, tx)); err != nil {
 		return nil, err
 	}
 	return &c, nil

@@ -309,9 +309,12 @@ func (h *house) casesCarry(days ...ledger.Day) {
 	for _, day := range days {
 		cases, err := h.engine.Cases(h.t.Context(), day, false)
 		h.must(err)
+		var ids []string
 		for i := range cases {
 			h.caseCarries(&cases[i], explained)
+			ids = append(ids, cases[i].ID)
 		}
+		h.restsAlike(ids)
 	}
 	for _, line := range h.open("1221.", "2241.", "1222.") {
 		f := strings.Fields(line)
@@ -326,6 +329,20 @@ func (h *house) casesCarry(days ...ledger.Day) {
 		}
 		if hospital, ok := strings.CutPrefix(code, "1998."); ok && fen+trial["2998."+hospital] != 0 {
 			h.t.Errorf("1998 + 2998 of %s is %s", hospital, fen+trial["2998."+hospital])
+		}
+	}
+}
+
+// restsAlike: what rests under many cases, read at once, is what each file says.
+func (h *house) restsAlike(ids []string) {
+	h.t.Helper()
+	all, err := h.engine.Resting(h.t.Context(), ids)
+	h.must(err)
+	for _, id := range ids {
+		file, err := h.engine.CaseFile(h.t.Context(), id)
+		h.must(err)
+		if got, want := fmt.Sprint(all[id]), fmt.Sprint(file.Suspense); got != want && len(all[id])+len(file.Suspense) > 0 {
+			h.t.Errorf("%s: all at once %s, alone %s", id, got, want)
 		}
 	}
 }

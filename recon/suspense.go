@@ -2,7 +2,9 @@ package recon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -63,18 +65,88 @@ func suspense(ctx context.Context, tx pgx.Tx, dir *clearing.Directory, c *Case) 
 	if err != nil {
 		return nil, err
 	}
-	out := make([]Suspense, len(places))
-	for i, p := range places {
-		out[i] = Suspense{Account: p.account, Ref: p.ref}
-		items, err := ledger.OpenItems(ctx, tx, p.account.ID(), p.ref)
+	return resting(ctx, tx, places)
+}
+
+// Resting is what rests under each of the cases, by its number, where anything does.
+// An account is read as a whole, so many cases are asked about at once.
+func (e *Engine) Resting(ctx context.Context, ids []string) (rests map[string][]Suspense, err error) {
+	err = e.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		dir, err := clearing.LoadMerchants(ctx, tx)
 		if err != nil {
-			return nil, fmt.Errorf("read the suspense of %s: %w", c.ID, err)
+			return err
+		}
+		rows, err := tx.Query(ctx, readCase+` WHERE id = ANY($1::TEXT[]) ORDER BY id`, ids)
+		if err != nil {
+			return err
+		}
+		cases, err := pgx.CollectRows(rows, scanCase)
+		if err != nil {
+			return err
+		}
+		var places []place
+		var whose []string
+		for i := range cases {
+			c := &cases[i]
+			if err := c.readDebt(ctx, tx); err != nil {
+				return err
+			}
+			own, err := c.places(ctx, tx, dir)
+			if err != nil {
+				return err
+			}
+			places, whose = append(places, own...), append(whose, slices.Repeat([]string{c.ID}, len(own))...)
+		}
+		all, err := resting(ctx, tx, places)
+		rests = map[string][]Suspense{}
+		for i, s := range all {
+			if s.Fen != 0 {
+				rests[whose[i]] = append(rests[whose[i]], s)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what rests under %d cases: %w", len(ids), err)
+	}
+	return rests, nil
+}
+
+// resting reads each account of the places once.
+func resting(ctx context.Context, tx pgx.Tx, places []place) ([]Suspense, error) {
+	type spot struct {
+		account ledger.AccountID
+		ref     string
+	}
+	refs := map[ledger.AccountID][]string{}
+	for _, p := range places {
+		refs[p.account.ID()] = append(refs[p.account.ID()], p.ref)
+	}
+	rests := map[spot]ledger.Money{}
+	for account, those := range refs {
+		items, err := ledger.OpenItems(ctx, tx, account, those...)
+		if err != nil {
+			return nil, fmt.Errorf("read suspense: %w", err)
 		}
 		for _, item := range items {
-			out[i].Fen += item.Amount()
+			rests[spot{account, item.Ref}] += item.Amount()
 		}
 	}
+	out := make([]Suspense, len(places))
+	for i, p := range places {
+		out[i] = Suspense{Account: p.account, Ref: p.ref, Fen: rests[spot{p.account.ID(), p.ref}]}
+	}
 	return out, nil
+}
+
+// readDebt reads the number of the debt that the case's refund was to pay.
+func (c *Case) readDebt(ctx context.Context, tx pgx.Tx) error {
+	err := tx.QueryRow(ctx, `
+		SELECT debt_no FROM refunds WHERE hospital = $1 AND kind = 'REFUND' AND refund_no = $2 AND created_at IS NOT NULL`, c.Hospital, c.RefundNo).Scan(&c.debt)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("read the debt of case %s: %w", c.ID, err)
+	}
+	return nil
 }
 
 // refund is the number under which the case's refund is owed: a reversal goes by

@@ -100,21 +100,27 @@ func (l *life) books(ctx context.Context, s *api.Server) error {
 		return err
 	}
 	l.say("open")
+	var ids []string
+	for _, i := range found.Items {
+		if i.CaseID != "" {
+			ids = append(ids, i.CaseID)
+		}
+	}
+	rests, err := s.Resting(ctx, l.keys[accountant], ids)
+	if err != nil {
+		return err
+	}
 	shown := map[string]bool{}
 	for _, i := range found.Items {
-		if i.CaseID == "" || shown[i.CaseID] { // one case may have a row at each of two hospitals
+		if shown[i.CaseID] { // one case may have a row at each of two hospitals
 			continue
 		}
 		shown[i.CaseID] = true
-		file, err := s.CaseFile(ctx, l.keys[accountant], i.CaseID)
-		if err != nil {
-			return err
-		}
-		for _, on := range file.Suspense {
+		for _, on := range rests[i.CaseID] {
 			if on.Fen < 0 {
-				l.wrong("case %s (%s) has %s on %s, which is too much the other way", file.ID, i.Code, on.Fen, on.Account)
+				l.wrong("case %s (%s) has %s on %s, which is too much the other way", i.CaseID, i.Code, on.Fen, on.Account)
 			}
-			fmt.Fprintf(l.o.Out, "  %s  %-12s %12s  %s %s\n", file.ID, i.Code, i.Amount, on.Account, on.Fen)
+			fmt.Fprintf(l.o.Out, "  %s  %-12s %12s  %s %s\n", i.CaseID, i.Code, i.Amount, on.Account, on.Fen)
 		}
 	}
 	l.say("payouts")
