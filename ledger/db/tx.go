@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/cockroach-go/v2/crdb"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // The SQLSTATEs that decide about a transaction.
@@ -68,9 +69,43 @@ func (d *DB) ReadTx(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx)
 	return d.run(ctx, pgx.TxOptions{IsoLevel: pgx.Serializable, AccessMode: pgx.ReadOnly}, fn)
 }
 
-// run is the one retry loop, right on both databases. crdbpgx.ExecuteTx is not:
-// on PostgreSQL it retries inside the failed snapshot and drops COMMIT's error.
+// Queryer sends statements that read: a transaction, or the one statement of ReadOne.
+type Queryer interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+// errSecond keeps ReadOne to what it promises.
+var errSecond = errors.New("a second statement would see another state of the books: use ReadTx")
+
+// single sends one statement outside any other transaction.
+type single struct {
+	pool *pgxpool.Pool
+	sent bool
+}
+
+// Query sends the statement.
+func (s *single) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
+	if s.sent {
+		return nil, errSecond
+	}
+	s.sent = true
+	return s.pool.Query(ctx, sql, args...)
+}
+
+// ReadOne is ReadTx for one statement, which is a SERIALIZABLE transaction by itself:
+// one round trip where ReadTx takes three. fn reads its rows to their end; a second
+// statement is refused.
+func (d *DB) ReadOne(ctx context.Context, fn func(ctx context.Context, q Queryer) error) error {
+	return d.again(ctx, func(ctx context.Context) error { return mapDeadlock(fn(ctx, &single{pool: d.Pool})) })
+}
+
 func (d *DB) run(ctx context.Context, opts pgx.TxOptions, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	return d.again(ctx, func(ctx context.Context) error { return d.once(ctx, opts, fn) })
+}
+
+// again is the one retry loop, right on both databases. crdbpgx.ExecuteTx is not:
+// on PostgreSQL it retries inside the failed snapshot and drops COMMIT's error.
+func (d *DB) again(ctx context.Context, do func(ctx context.Context) error) error {
 	attempt := 0
 	return crdb.ExecuteCtx(crdb.WithMaxRetries(ctx, maxRetries), func(ctx context.Context, _ ...any) error {
 		if attempt > 0 {
@@ -79,7 +114,7 @@ func (d *DB) run(ctx context.Context, opts pgx.TxOptions, fn func(ctx context.Co
 			}
 		}
 		attempt++
-		return d.once(ctx, opts, fn)
+		return do(ctx)
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -205,6 +206,44 @@ func TestAReadTxRefusesToWrite(t *testing.T) {
 		t.Error("a reading transaction wrote")
 	}
 	wantBalances(t, d, 100, 100)
+}
+
+func TestReadOneTakesOneStatementAndIsRetried(t *testing.T) {
+	d := openBank(t)
+	read := func(ctx context.Context, q db.Queryer) (sum int64, isolation string, err error) {
+		rows, err := q.Query(ctx, `SELECT sum(balance)::int8, current_setting('transaction_isolation') FROM bank_accounts`)
+		if err != nil {
+			return 0, "", err
+		}
+		_, err = pgx.ForEachRow(rows, []any{&sum, &isolation}, func() error { return nil })
+		return sum, isolation, err
+	}
+	attempts := 0
+	err := d.ReadOne(t.Context(), func(ctx context.Context, q db.Queryer) error {
+		attempts++
+		sum, isolation, err := read(ctx, q)
+		if sum != 200 || isolation != "serializable" {
+			t.Errorf("read %d at %s", sum, isolation)
+		}
+		if attempts == 1 {
+			return fmt.Errorf("read: %w", &pgconn.PgError{Code: "40001", Message: "in the way"})
+		}
+		return err
+	})
+	if err != nil || attempts != 2 {
+		t.Errorf("got %v after %d attempts", err, attempts)
+	}
+	err = d.ReadOne(t.Context(), func(ctx context.Context, q db.Queryer) error {
+		_, _, first := read(ctx, q)
+		_, _, second := read(ctx, q)
+		return errors.Join(first, second)
+	})
+	if err == nil || !strings.Contains(err.Error(), "use ReadTx") {
+		t.Errorf("two statements of two states of the books: %v", err)
+	}
+	if n := d.Pool.Stat().AcquiredConns(); n != 0 {
+		t.Errorf("%d connections are still taken", n)
+	}
 }
 
 func TestTimesAreReadAsUTCAndTheAppRoleIsSet(t *testing.T) {
