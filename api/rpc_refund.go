@@ -196,8 +196,11 @@ func (f refundService) readBack(ctx context.Context, r interface {
 	if !r.GetApprove() && strings.TrimSpace(r.GetReason()) == "" {
 		return pay.ErrField.Because("reason", "must not be empty: who asked is told why")
 	}
+	if r.GetAmountFen() == 0 { // none was shown
+		return nil
+	}
 	one, err := f.s.refunds().Get(ctx, r.GetHospital(), r.GetRefundNo())
-	if err == nil && r.GetAmountFen() != 0 && r.GetAmountFen() != int64(one.Amount) {
+	if err == nil && r.GetAmountFen() != int64(one.Amount) {
 		err = pay.ErrDiffers.Because("amount_fen", "%s is read back, refund %s is %s: look at it again", ledger.Money(r.GetAmountFen()), one.RefundNo, one.Amount)
 	}
 	return err

@@ -57,29 +57,13 @@ func (s *Server) takeNotice(ctx context.Context, g channels.Gateway, channel, no
 	if err != nil {
 		return err
 	}
-	if n.Kind == channels.NoticeRefund {
-		return s.refundNotice(ctx, channel, no, n)
+	switch {
+	case n.Kind == channels.NoticeRefund:
+		_, err = s.refunds().Notice(ctx, channel, no, n)
+	case n.Unsigned:
+		err = fmt.Errorf("%w: a payment's notice must be signed", channels.ErrNotice)
+	default:
+		_, err = s.payments().Notice(ctx, channel, no, n)
 	}
-	if n.Unsigned {
-		return fmt.Errorf("%w: a payment's notice must be signed", channels.ErrNotice)
-	}
-	_, err = s.payments().Notice(ctx, channel, no, n)
-	return err
-}
-
-func (s *Server) refundNotice(ctx context.Context, channel, no string, n channels.Notice) error {
-	if !n.Unsigned {
-		_, err := s.refunds().Notice(ctx, channel, no, n)
-		return err
-	}
-	dir, err := s.directory(ctx)
-	if err != nil {
-		return err
-	}
-	m, ok := dir.Merchant(channel, no)
-	if named, known := dir.Merchant(channel, n.MerchantNo); !ok || n.MerchantNo != "" && (!known || named != m) {
-		return pay.ErrForeign.Because("merchant_no", "the notice is for %q, it came for %s", n.MerchantNo, no)
-	}
-	_, err = s.refunds().Query(ctx, m.Hospital, n.Refund.RefundNo)
 	return err
 }

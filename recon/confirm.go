@@ -91,8 +91,8 @@ func (e *Engine) confirm(ctx context.Context, doubts []doubt, asked map[doubt]bo
 	return changed.Load()
 }
 
-// ask asks about one row. A channel's answer may always be news; HIS's is where HIS
-// has booked what it had not said so far.
+// ask asks about one row, and says whether the answer is news: the channel tells
+// something else than the row, or HIS has booked what it had not said so far.
 func (e *Engine) ask(ctx context.Context, d doubt) (changed bool) {
 	payments, refunds := pay.Payments{House: e.House}, pay.Refunds{House: e.House}
 	switch pays := d.kind == channels.Pay; {
@@ -101,11 +101,9 @@ func (e *Engine) ask(ctx context.Context, d doubt) (changed bool) {
 	case d.his:
 		_ = refunds.AskHIS(ctx, d.hospital, d.number)
 	case pays:
-		_, _ = payments.Query(ctx, d.hospital, d.number)
-		changed = true
+		changed, _ = payments.Confirm(ctx, d.hospital, d.number)
 	default:
-		_, _ = refunds.Query(ctx, d.hospital, d.number)
-		changed = true
+		changed, _ = refunds.Confirm(ctx, d.hospital, d.number)
 	}
 	return changed
 }

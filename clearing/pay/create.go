@@ -13,6 +13,7 @@ import (
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/clearing"
 	"github.com/clearward/clearward/ledger"
+	"github.com/clearward/clearward/ledger/db"
 )
 
 // NewPayment asks for a payment.
@@ -168,12 +169,12 @@ func runCreate(ctx context.Context, b *ledger.Batch, cmds []*Payment) []ledger.O
 	return outcomes
 }
 
-func readLive(ctx context.Context, tx pgx.Tx, cmds []*Payment) (map[key]*Payment, error) {
+func readLive(ctx context.Context, q db.Queryer, cmds []*Payment) (map[key]*Payment, error) {
 	hospitals, bills := make([]string, len(cmds)), make([]string, len(cmds))
 	for i, p := range cmds {
 		hospitals[i], bills[i] = p.Hospital, p.BillNo
 	}
-	rows, err := tx.Query(ctx, `
+	rows, err := q.Query(ctx, `
 		SELECT p.hospital, p.bill_no, p.order_no, p.status FROM unnest($1::text[], $2::text[]) AS asked(hospital, bill_no)
 		JOIN payments AS p ON p.hospital = asked.hospital AND p.bill_no = asked.bill_no AND p.live`, hospitals, bills)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/clearward/clearward/ledger"
+	"github.com/clearward/clearward/ledger/db"
 )
 
 // NoticeKind is what a business app is told.
@@ -135,8 +136,8 @@ type Notices struct {
 func (s *Notices) Deliver(ctx context.Context, limit int) (int, error) {
 	var due []AppNotice
 	now := s.Now()
-	err := s.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `
+	err := s.DB.ReadOne(ctx, func(ctx context.Context, q db.Queryer) error {
+		rows, err := q.Query(ctx, `
 			SELECT n.number, n.version, n.app, n.hospital, n.kind, n.body, n.tries, a.notify_url
 			FROM app_notices AS n JOIN apps AS a ON a.name = n.app
 			WHERE n.queue BETWEEN 0 AND 15 AND n.next_at <= $1 ORDER BY n.queue, n.next_at LIMIT $2`, now, limit)

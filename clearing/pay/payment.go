@@ -11,6 +11,7 @@ import (
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/clearing"
 	"github.com/clearward/clearward/ledger"
+	"github.com/clearward/clearward/ledger/db"
 )
 
 // Status is how far a payment has come.
@@ -121,12 +122,12 @@ func scanPayment(row pgx.CollectableRow) (*Payment, error) {
 type key struct{ hospital, number string }
 
 // readPayments reads payments by their numbers.
-func readPayments(ctx context.Context, tx pgx.Tx, keys []key) (map[key]*Payment, error) {
+func readPayments(ctx context.Context, q db.Queryer, keys []key) (map[key]*Payment, error) {
 	found := make(map[key]*Payment, len(keys))
 	if len(keys) == 0 {
 		return found, nil
 	}
-	rows, err := queryKeys(ctx, tx, keys, `SELECT `+paymentColumns+` FROM payments AS p WHERE p.hospital = $1 AND p.order_no = $2`, `
+	rows, err := queryKeys(ctx, q, keys, `SELECT `+paymentColumns+` FROM payments AS p WHERE p.hospital = $1 AND p.order_no = $2`, `
 		SELECT `+paymentColumns+` FROM unnest($1::text[], $2::text[]) AS asked(hospital, order_no)
 		JOIN payments AS p ON p.hospital = asked.hospital AND p.order_no = asked.order_no`)
 	if err != nil {
@@ -144,12 +145,12 @@ func readPayments(ctx context.Context, tx pgx.Tx, keys []key) (map[key]*Payment,
 
 // queryKeys reads by one key with a statement whose plan is kept, and by many with
 // one that is planned for their number.
-func queryKeys(ctx context.Context, tx pgx.Tx, keys []key, one, many string) (pgx.Rows, error) {
+func queryKeys(ctx context.Context, q db.Queryer, keys []key, one, many string) (pgx.Rows, error) {
 	if len(keys) == 1 {
-		return tx.Query(ctx, one, keys[0].hospital, keys[0].number)
+		return q.Query(ctx, one, keys[0].hospital, keys[0].number)
 	}
 	hospitals, numbers := split(keys)
-	return tx.Query(ctx, many, hospitals, numbers)
+	return q.Query(ctx, many, hospitals, numbers)
 }
 
 func split(keys []key) (hospitals, numbers []string) {

@@ -13,6 +13,7 @@ import (
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/clearing"
 	"github.com/clearward/clearward/ledger"
+	"github.com/clearward/clearward/ledger/db"
 )
 
 // Payments makes payments. What it stores comes before the call to the outside,
@@ -108,8 +109,8 @@ func (s *Payments) eventOf(ctx context.Context, request ledger.Request, of key, 
 // Get reads a payment.
 func (s *Payments) Get(ctx context.Context, hospital, orderNo string) (*Payment, error) {
 	var p *Payment
-	err := s.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		found, err := readPayments(ctx, tx, []key{{hospital, orderNo}})
+	err := s.DB.ReadOne(ctx, func(ctx context.Context, q db.Queryer) error {
+		found, err := readPayments(ctx, q, []key{{hospital, orderNo}})
 		p = found[key{hospital, orderNo}]
 		return err
 	})
@@ -126,11 +127,27 @@ func (s *Payments) Query(ctx context.Context, hospital, orderNo string) (*Paymen
 	if err != nil {
 		return nil, err
 	}
+	return s.query(ctx, p)
+}
+
+func (s *Payments) query(ctx context.Context, p *Payment) (*Payment, error) {
 	g, err := s.Outside.Gateway(p.Channel, p.MerchantNo)
 	if err != nil {
 		return p, err
 	}
 	return s.apply(ctx, p, g, g.Query(ctx, p.OrderNo))
+}
+
+// Confirm is Query for reconciliation, and says whether the answer changed anything
+// that reconciliation reads. An error may leave that open: it counts as a change.
+func (s *Payments) Confirm(ctx context.Context, hospital, orderNo string) (changed bool, err error) {
+	p, err := s.Get(ctx, hospital, orderNo)
+	if err != nil {
+		return true, err
+	}
+	before := p.leg().Redigest()
+	p, err = s.query(ctx, p)
+	return err != nil || p.leg().Redigest() != before, err
 }
 
 // Notice applies a verified notice that came for a merchant number. One that is
@@ -240,8 +257,8 @@ func (s *Payments) end(ctx context.Context, p *Payment, g channels.Gateway) (*Pa
 // clear closes the other open payment of the bill, if there is one.
 func (s *Payments) clear(ctx context.Context, n *NewPayment) error {
 	var other *Payment
-	err := s.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		live, err := readLive(ctx, tx, []*Payment{{Hospital: n.Hospital, BillNo: n.BillNo}})
+	err := s.DB.ReadOne(ctx, func(ctx context.Context, q db.Queryer) error {
+		live, err := readLive(ctx, q, []*Payment{{Hospital: n.Hospital, BillNo: n.BillNo}})
 		other = live[key{n.Hospital, n.BillNo}]
 		return err
 	})
@@ -262,8 +279,8 @@ func (s *Payments) Poll(ctx context.Context, now time.Time, limit int) (int, err
 }
 
 func (s *Payments) due(ctx context.Context, column string, now time.Time, limit int) (due []*Payment, err error) {
-	err = s.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `
+	err = s.DB.ReadOne(ctx, func(ctx context.Context, q db.Queryer) error {
+		rows, err := q.Query(ctx, `
 			SELECT `+paymentColumns+` FROM payments AS p WHERE p.queue BETWEEN 0 AND 15 AND `+column+` <= $1
 			ORDER BY p.queue, `+column+` LIMIT $2`, now, limit)
 		if err != nil {

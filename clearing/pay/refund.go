@@ -10,6 +10,7 @@ import (
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/clearing"
 	"github.com/clearward/clearward/ledger"
+	"github.com/clearward/clearward/ledger/db"
 )
 
 // RefundStatus is how far a refund has come.
@@ -107,16 +108,16 @@ func scanRefund(row pgx.CollectableRow) (*Refund, error) {
 }
 
 // readRefunds reads refunds (not reversals) by their numbers.
-func readRefunds(ctx context.Context, tx pgx.Tx, keys []key) (map[key]*Refund, error) {
-	rows, err := queryKeys(ctx, tx, keys, `SELECT `+refundColumns+` FROM refunds AS r WHERE r.hospital = $1 AND r.kind = 'REFUND' AND r.refund_no = $2`, `
+func readRefunds(ctx context.Context, q db.Queryer, keys []key) (map[key]*Refund, error) {
+	rows, err := queryKeys(ctx, q, keys, `SELECT `+refundColumns+` FROM refunds AS r WHERE r.hospital = $1 AND r.kind = 'REFUND' AND r.refund_no = $2`, `
 		SELECT `+refundColumns+` FROM unnest($1::text[], $2::text[]) AS asked(hospital, refund_no)
 		JOIN refunds AS r ON r.hospital = asked.hospital AND r.kind = 'REFUND' AND r.refund_no = asked.refund_no`)
 	return collectRefunds(rows, err)
 }
 
 // readRefundsOf reads the refunds of orders, by their own numbers.
-func readRefundsOf(ctx context.Context, tx pgx.Tx, orders []key) (map[key]*Refund, error) {
-	rows, err := queryKeys(ctx, tx, orders, `SELECT `+refundColumns+` FROM refunds AS r WHERE r.hospital = $1 AND r.order_no = $2 AND r.kind = 'REFUND'`, `
+func readRefundsOf(ctx context.Context, q db.Queryer, orders []key) (map[key]*Refund, error) {
+	rows, err := queryKeys(ctx, q, orders, `SELECT `+refundColumns+` FROM refunds AS r WHERE r.hospital = $1 AND r.order_no = $2 AND r.kind = 'REFUND'`, `
 		SELECT `+refundColumns+` FROM unnest($1::text[], $2::text[]) AS asked(hospital, order_no)
 		JOIN refunds AS r ON r.hospital = asked.hospital AND r.order_no = asked.order_no AND r.kind = 'REFUND'`)
 	return collectRefunds(rows, err)

@@ -68,6 +68,7 @@ type refundAsk struct {
 	ofPayment bool
 	notify    bool
 	at        time.Time
+	result    *Refund
 }
 
 // refundVerb stores refunds and, where HIS has voided the charge and nobody else
@@ -116,6 +117,8 @@ func runRefundAsks(ctx context.Context, b *ledger.Batch, cmds []*refundAsk) []le
 			out.refund(NoticeRefundOwed, &r, c.at)
 		}
 		outcomes[i].Body = r.RefundNo
+		made := r
+		c.result = &made
 	}
 	writePayments(b, payments)
 	writeRefunds(b, refunds)

@@ -13,6 +13,7 @@ import (
 	"github.com/clearward/clearward/channels"
 	"github.com/clearward/clearward/clearing"
 	"github.com/clearward/clearward/ledger"
+	"github.com/clearward/clearward/ledger/db"
 )
 
 // Refunds gives money back by the original route.
@@ -42,11 +43,10 @@ func (s *Refunds) store(ctx context.Context, request ledger.Request, ask *refund
 	if err = errors.Join(err, out.Err); err != nil {
 		return nil, err
 	}
-	r, err := s.Get(ctx, ask.refund.Hospital, out.Body)
-	if err != nil || out.Replayed {
-		return r, err
+	if out.Replayed {
+		return s.Get(ctx, ask.refund.Hospital, out.Body)
 	}
-	return s.start(ctx, r)
+	return s.start(ctx, ask.result)
 }
 
 func (s *Refunds) ask(ctx context.Context, t *terms, n *NewRefund) (*refundAsk, error) {
@@ -122,13 +122,20 @@ func (s *Refunds) RefundDebt(ctx context.Context, d DebtRefund) (*Refund, error)
 // Get reads a refund.
 func (s *Refunds) Get(ctx context.Context, hospital, refundNo string) (*Refund, error) {
 	var r *Refund
-	err := s.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		found, err := readRefunds(ctx, tx, []key{{hospital, refundNo}})
-		if r = found[key{hospital, refundNo}]; r == nil {
-			return err
-		}
-		return withApplications(ctx, tx, []*Refund{r})
+	err := s.DB.ReadOne(ctx, func(ctx context.Context, q db.Queryer) error {
+		found, err := readRefunds(ctx, q, []key{{hospital, refundNo}})
+		r = found[key{hospital, refundNo}]
+		return err
 	})
+	if err == nil && r != nil && r.Abnormal {
+		err = s.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
+			found, err := readRefunds(ctx, tx, []key{{hospital, refundNo}})
+			if r = found[key{hospital, refundNo}]; r == nil {
+				return err
+			}
+			return withApplications(ctx, tx, []*Refund{r})
+		})
+	}
 	if err == nil && r == nil {
 		err = ErrNotFound.Because("refund_no", "refund %s of hospital %s is not known", refundNo, hospital)
 	}
@@ -178,7 +185,8 @@ func (s *Refunds) Reissue(ctx context.Context, hospital, refundNo string) (*Refu
 	return s.advance(ctx, r)
 }
 
-// Notice applies a verified refund notice that came for a merchant number.
+// Notice applies a verified refund notice that came for a merchant number. One that is
+// sealed but not signed is only a hint: the channel is asked before anything is booked.
 func (s *Refunds) Notice(ctx context.Context, channel, merchantNo string, n channels.Notice) (*Refund, error) {
 	t, err := s.current(ctx)
 	if err != nil {
@@ -198,6 +206,9 @@ func (s *Refunds) Notice(ctx context.Context, channel, merchantNo string, n chan
 	}
 	if r.MerchantNo != m.No {
 		return nil, ErrForeign.Because("merchant_no", "refund %s is of %s, the notice came for %s: nothing is changed", r.RefundNo, r.MerchantNo, m.No)
+	}
+	if n.Unsigned {
+		return s.advance(ctx, r)
 	}
 	answer := n.Refund
 	return s.event(ctx, r, &refundEvent{answer: &answer})
@@ -280,6 +291,18 @@ func (s *Refunds) Query(ctx context.Context, hospital, refundNo string) (*Refund
 	return s.advance(ctx, r)
 }
 
+// Confirm is Query for reconciliation, and says whether the answer changed anything
+// that reconciliation reads. An error may leave that open: it counts as a change.
+func (s *Refunds) Confirm(ctx context.Context, hospital, refundNo string) (changed bool, err error) {
+	r, err := s.Get(ctx, hospital, refundNo)
+	if err != nil {
+		return true, err
+	}
+	before := r.leg().Redigest()
+	r, err = s.advance(ctx, r)
+	return err != nil || r.leg().Redigest() != before, err
+}
+
 // Poll does what is due at now about refunds, at most limit of them, and returns
 // how many. One that fails does not stop the others.
 func (s *Refunds) Poll(ctx context.Context, now time.Time, limit int) (int, error) {
@@ -290,8 +313,8 @@ func (s *Refunds) Poll(ctx context.Context, now time.Time, limit int) (int, erro
 }
 
 func (s *Refunds) due(ctx context.Context, column string, now time.Time, limit int) (due []*Refund, err error) {
-	err = s.DB.ReadTx(ctx, func(ctx context.Context, tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `
+	err = s.DB.ReadOne(ctx, func(ctx context.Context, q db.Queryer) error {
+		rows, err := q.Query(ctx, `
 			SELECT `+refundColumns+` FROM refunds AS r WHERE r.queue BETWEEN 0 AND 15 AND `+column+` <= $1 AND r.kind = 'REFUND'
 			ORDER BY r.queue, `+column+` LIMIT $2`, now, limit)
 		if err != nil {
