@@ -262,8 +262,35 @@ func (d *details) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// personal finds what no record shows: who asked, and numbers of phones, ID cards
-// and bank cards that a HIS may put into its words.
-var personal = regexp.MustCompile(`("operator":")[^"]*|(<operator>)[^<]*|\b(?:1[3-9]\d{9}|\d{17}[\dXx]|62\d{14,17})\b`)
+// What no record shows: who asked, and numbers of phones, ID cards and bank cards that
+// a HIS may put into its words.
+var (
+	operatorJSON = regexp.MustCompile(`("operator":")[^"]*`)
+	operatorXML  = regexp.MustCompile(`(<operator>)[^<]*`)
+	personal     = regexp.MustCompile(`^(?:1[3-9]\d{9}|\d{17}[\dXx]|62\d{14,17})$`)
+)
 
-func mask(text string) string { return personal.ReplaceAllString(text, "$1$2***") }
+const shortestPersonal, longestPersonal = 11, 19
+
+// mask hides it. Numbers are whole words, so that each word is looked at once.
+func mask(text string) string {
+	text = operatorXML.ReplaceAllString(operatorJSON.ReplaceAllString(text, "$1***"), "$1***")
+	var shown strings.Builder
+	from := 0
+	for i := 0; i < len(text); {
+		end := i
+		for end < len(text) && inWord(text[end]) {
+			end++
+		}
+		if n := end - i; n >= shortestPersonal && n <= longestPersonal && personal.MatchString(text[i:end]) {
+			shown.WriteString(text[from:i] + "***")
+			from = end
+		}
+		i = end + 1
+	}
+	return shown.String() + text[from:]
+}
+
+func inWord(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || c == '_'
+}

@@ -2,9 +2,12 @@ package his
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -264,4 +267,41 @@ func FuzzParseAnswer(f *testing.F) {
 			t.Errorf("%+v came back as %+v, %v", a, b, err)
 		}
 	})
+}
+
+// What mask hides word by word is what one expression would hide.
+func TestAMaskHidesWhatOneExpressionWould(t *testing.T) {
+	model := regexp.MustCompile(`("operator":")[^"]*|(<operator>)[^<]*|\b(?:1[3-9]\d{9}|\d{17}[\dXx]|62\d{14,17})\b`)
+	pieces := []string{"13812345678", "110105194912310021", "11010519491231002X", "6225880000001234", "6225880000001234567", "622588000000123456789", "20260914", "HP2026091400000000001",
+		"1381234567", "_", " ", "张三", "，", "a", "4200001234202609141234567890", ".", "-"}
+	said := func(d *rand.Rand) (text string) {
+		for range d.IntN(5) {
+			text += pieces[d.IntN(len(pieces))]
+		}
+		return text
+	}
+	d := rand.New(rand.NewPCG(3, 4))
+	masked := 0
+	for range 20_000 {
+		var text strings.Builder
+		xml := d.IntN(2) == 0
+		for range d.IntN(5) {
+			name := []string{"operator", "message", "bill_no"}[d.IntN(3)]
+			if xml {
+				fmt.Fprintf(&text, "<%s>%s</%s>", name, said(d), name)
+			} else {
+				fmt.Fprintf(&text, `"%s":"%s",`, name, said(d))
+			}
+		}
+		got, want := mask(text.String()), model.ReplaceAllString(text.String(), "$1$2***")
+		if got != want {
+			t.Fatalf("%q is masked as %q, want %q", text.String(), got, want)
+		}
+		if want != text.String() {
+			masked++
+		}
+	}
+	if masked < 1000 {
+		t.Errorf("only %d texts had something to hide", masked)
+	}
 }

@@ -203,30 +203,45 @@ func fenOf(text string) (ledger.Money, bool) {
 
 // hidden are the fields that no record shows: signatures and what makes them, codes
 // that pay, names and card numbers. Of an openid the first characters stay.
-const hidden = `sign|paySign|nonce_str|noncestr|nonce|key|auth_code|openid|sub_openid|sp_openid|refund_recv_accout(?:_\d+)?|user_received_account|ciphertext|req_info|signature|token`
+var hidden = []string{"sign", "paySign", "nonce_str", "noncestr", "nonce", "key", "auth_code", "openid", "sub_openid", "sp_openid", `refund_recv_accout(?:_\d+)?`,
+	"user_received_account", "ciphertext", "req_info", "signature", "token"}
 
-var hiddenAt = []struct {
-	mark string // a text without one of these has none of the form
+// hiddenForm is a field in one of the forms in which messages are written: before its
+// value, and the value.
+type hiddenForm struct {
+	mark string // a text without it has none of the form
 	form *regexp.Regexp
-}{
-	{"<", regexp.MustCompile(`(<(` + hidden + `)>\s*(?:<!\[CDATA\[)?)([^<\]]*)`)},
-	{`"`, regexp.MustCompile(`("(` + hidden + `)"\s*:\s*")((?:[^"\\]|\\.)*)`)},
-	{"?&", regexp.MustCompile(`([?&](` + hidden + `)=)([^&"\s]*)`)},
 }
+
+var hiddenForms, hiddenInAddress = func() (all []hiddenForm, address *regexp.Regexp) {
+	for _, form := range []struct{ mark, before, value string }{{"<", `>\s*(?:<!\[CDATA\[)?`, `[^<\]]*`}, {`"`, `"\s*:\s*"`, `(?:[^"\\]|\\.)*`}} {
+		for _, name := range hidden {
+			plain, _, _ := strings.Cut(name, "(")
+			all = append(all, hiddenForm{form.mark + plain, regexp.MustCompile("(" + form.mark + name + form.before + ")(" + form.value + ")")})
+		}
+	}
+	return all, regexp.MustCompile(`([?&](?:` + strings.Join(hidden, "|") + `)=)([^&"\s]*)`)
+}()
 
 // Mask hides in a request or answer what no record may show.
 func Mask(text string) string {
-	for _, at := range hiddenAt {
-		if !strings.ContainsAny(text, at.mark) {
-			continue
+	for _, at := range hiddenForms {
+		if strings.Contains(text, at.mark) {
+			text = maskForm(at.form, text)
 		}
-		text = at.form.ReplaceAllStringFunc(text, func(found string) string {
-			part := at.form.FindStringSubmatch(found)
-			if strings.HasSuffix(part[2], "openid") && len(part[3]) > 8 {
-				return part[1] + part[3][:4] + "***"
-			}
-			return part[1] + "***"
-		})
+	}
+	if strings.ContainsAny(text, "?&") {
+		text = maskForm(hiddenInAddress, text)
 	}
 	return text
+}
+
+func maskForm(form *regexp.Regexp, text string) string {
+	return form.ReplaceAllStringFunc(text, func(found string) string {
+		part := form.FindStringSubmatch(found)
+		if strings.Contains(part[1], "openid") && len(part[2]) > 8 {
+			return part[1] + part[2][:4] + "***"
+		}
+		return part[1] + "***"
+	})
 }

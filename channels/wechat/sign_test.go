@@ -7,9 +7,14 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
+	"html"
 	"maps"
 	"math/big"
+	"math/rand/v2"
+	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -369,5 +374,62 @@ func TestPaySignsOfV2VerifyUnderTheSameKey(t *testing.T) {
 	app := BringApp("wx1", "1900000109", "wx20", "n1", 1789430400, SignMD5, key)
 	if want := (Message{"appid": "wx1", "partnerid": "1900000109", "prepayid": "wx20", "package": "Sign=WXPay", "noncestr": "n1", "timestamp": "1789430400"}); app["sign"] != want.Sign(SignMD5, key) || len(app) != 7 {
 		t.Errorf("%v", app)
+	}
+}
+
+// What Mask hides field by field is what one expression for each form would hide.
+func TestAMaskHidesWhatOneExpressionWould(t *testing.T) {
+	all := strings.Join(hidden, "|")
+	forms := []*regexp.Regexp{regexp.MustCompile(`(<(` + all + `)>\s*(?:<!\[CDATA\[)?)([^<\]]*)`),
+		regexp.MustCompile(`("(` + all + `)"\s*:\s*")((?:[^"\\]|\\.)*)`), regexp.MustCompile(`([?&](` + all + `)=)([^&"\s]*)`)}
+	model := func(text string) string {
+		for _, form := range forms {
+			text = form.ReplaceAllStringFunc(text, func(found string) string {
+				part := form.FindStringSubmatch(found)
+				if strings.HasSuffix(part[2], "openid") && len(part[3]) > 8 {
+					return part[1] + part[3][:4] + "***"
+				}
+				return part[1] + "***"
+			})
+		}
+		return text
+	}
+	names := append(slices.Clone(hidden), "refund_recv_accout", "refund_recv_accout_12", "mch_id", "signed", "out_trade_no", "sub_mch_id", "key_id")
+	values := []string{"oUpF8uMuAJO_M2pxb1Q9", "o1", "", "6225880000001234", "a\"b\\", "\"sign\":\"x", "张三", "sign", "1 2"}
+	d := rand.New(rand.NewPCG(1, 2))
+	masked := 0
+	for range 20_000 {
+		var text strings.Builder
+		form := d.IntN(4)
+		for range d.IntN(8) {
+			name, value := strings.TrimSuffix(names[d.IntN(len(names))], `(?:_\d+)?`), values[d.IntN(len(values))]
+			switch form {
+			case 0:
+				fmt.Fprintf(&text, "<%s><![CDATA[%s]]></%s>\n", name, value, name)
+			case 1:
+				fmt.Fprintf(&text, "<%s>%s</%s>", name, html.EscapeString(value), name)
+			case 2:
+				fmt.Fprintf(&text, "%q : %q, ", name, value)
+			default:
+				fmt.Fprintf(&text, "?%s=%s&", name, url.QueryEscape(value))
+			}
+		}
+		got, want := Mask(text.String()), model(text.String())
+		if got != want {
+			t.Fatalf("%q is masked as %q, want %q", text.String(), got, want)
+		}
+		if want != text.String() {
+			masked++
+		}
+	}
+	if masked < 1000 {
+		t.Errorf("only %d texts had something to hide", masked)
+	}
+	for _, name := range []string{"sign", "key", "auth_code", "user_received_account", "token", "refund_recv_accout_0"} {
+		for _, text := range []string{"<" + name + "><![CDATA[6225880000001234]]></" + name + ">", `{"` + name + `":"6225880000001234"}`, "/v3/bill?a=b&" + name + "=6225880000001234"} {
+			if got := Mask(text); strings.Contains(got, "6225") || !strings.Contains(got, "***") {
+				t.Errorf("%s is masked as %s", text, got)
+			}
+		}
 	}
 }
