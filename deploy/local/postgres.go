@@ -148,6 +148,8 @@ func settings(data, sockets string, durable bool) []string {
 		"autovacuum_naptime=10s", // plans made on an empty table are made again soon after it is filled
 		"work_mem=32MB",          // a run sorts a day's legs by their numbers
 		"jit=off",                // compiling costs more than it saves on statements of a few ms
+		// Counting rows anew for every tenth that is added keeps a growing table busy with it.
+		"autovacuum_analyze_scale_factor=0.5",
 	}
 	if durable {
 		values = append(values, "fsync=on", "synchronous_commit=on", "full_page_writes=on")
