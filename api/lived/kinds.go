@@ -188,7 +188,7 @@ var kinds = []kind{
 		f.row(v, "", &less, &v.fen, &v.fen)
 	})},
 	{code: "DUP_ROW", name: "a row of HIS twice", plan: atHIS("ROW_TWICE", 0, everybody)},
-	{code: "SWEEP", name: "a refund that the channel is still making", back: true, plan: refundOf(map[string]any{"do": "REFUND_LATE", "seconds": 400_000},
+	{code: "SWEEP", name: "a refund that the channel is still making", back: true, plan: refundOf(map[string]any{"do": "REFUND_LATE", "seconds": 500_000},
 		everybodys)},
 	{code: "F6", name: "a refund that the channel closed", back: true, plan: refundOf(map[string]any{"do": "REFUND_CLOSED", "seconds": 120}, notGiven)},
 	{code: "I2", name: "HIS alone has booked a payment", plan: nobodys("HP%s8%013d", false)},
