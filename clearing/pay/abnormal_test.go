@@ -357,3 +357,39 @@ func TestAnAbnormalRefundOfModeBArrivesAtCustody(t *testing.T) {
 		t.Errorf("%+v", p)
 	}
 }
+
+// Reconciliation matches a day anew where the channel's answer is news to it (S9), and
+// only there.
+func TestConfirmTellsNewsFromWhatIsKnown(t *testing.T) {
+	k := newDesk(t)
+	k.outside.answers = []channels.PayAnswer{unknown}
+	open := k.pay(codePayment("k1", "B1", 5000))
+	for _, c := range []struct {
+		said channels.PayAnswer
+		news bool
+	}{{unknown, false}, {paid(5000), true}, {paid(5000), false}, {channels.PayAnswer{Outcome: channels.OutcomeFailed}, false}} {
+		k.outside.answers = []channels.PayAnswer{c.said}
+		if news, err := k.Payments.Confirm(t.Context(), "H1", open.OrderNo); err != nil || news != c.news {
+			t.Errorf("payment, %s: news %t, %v", c.said.Outcome, news, err)
+		}
+	}
+	p := k.acked("k2", "B2", 10000)
+	k.outside.refunds = []channels.RefundAnswer{working}
+	r, err := k.refund("r1", p.OrderNo, 10000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		said channels.RefundAnswer
+		news bool
+	}{{working, false}, {abnormal, true}, {abnormal, false}, {toPayer, true}, {toPayer, false}} {
+		k.outside.refunds = []channels.RefundAnswer{c.said}
+		if news, err := k.Refunds.Confirm(t.Context(), "H1", r.RefundNo); err != nil || news != c.news {
+			t.Errorf("refund, %s, abnormal %t: news %t, %v", c.said.Outcome, c.said.Abnormal, news, err)
+		}
+	}
+	if news, err := k.Payments.Confirm(t.Context(), "H1", "HP1"); !news || !errors.Is(err, ErrNotFound) {
+		t.Errorf("an answer that nobody has is no news: %t, %v", news, err)
+	}
+	k.verify()
+}
