@@ -210,8 +210,8 @@ func doubtfulBatch(err error) [16]byte {
 }
 
 // connect takes a connection out of the pool for good. PostgreSQL plans a
-// statement once for arrays of any length and any size of table; on a table that
-// was empty then, only an index keeps that plan good for ever.
+// statement once for arrays of any length; on a table that was empty then, only an
+// index is good for long, and the right one is chosen when there are rows (db.Use).
 func (c *Committer) connect(ctx context.Context, settings ...string) (*pgx.Conn, error) {
 	pooled, err := c.db.Pool.Acquire(ctx)
 	if err != nil {

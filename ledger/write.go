@@ -24,6 +24,9 @@ func (c *Committer) begin(ctx context.Context) (*Batch, error) {
 			return nil, err
 		}
 	}
+	if err := c.db.Use(ctx, c.link); err != nil {
+		return nil, fmt.Errorf("begin: %w", err)
+	}
 	b := &Batch{c: c, ctx: ctx, hold: *c.lane.Load(), at: c.opts.Now(), shutFrom: c.daysFrom,
 		turnover: map[turnoverKey]*sums{}, income: map[AccountID]Money{}, floors: map[AccountID]*floorRow{}}
 	var first pgx.Batch

@@ -76,6 +76,9 @@ func Open(ctx context.Context, url string, role Role) (*DB, error) {
 		return nil, fmt.Errorf("connect to the database: %w", err)
 	}
 	configure(config, url, d.Dialect, role)
+	config.PrepareConn = func(ctx context.Context, conn *pgx.Conn) (bool, error) {
+		return d.Use(ctx, conn) == nil, nil // one that cannot is given up for another
+	}
 	if d.Pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("open the database: %w", err)
 	}
@@ -113,6 +116,36 @@ func configure(config *pgxpool.Config, url string, want Dialect, role Role) {
 		_, err := conn.Exec(ctx, `SET ROLE `+appRole)
 		return err
 	}
+}
+
+// PostgreSQL keeps the plan of a statement until it counts the table's rows again, and
+// one made on an empty table reads all of a hospital to find one payment. The plans of a
+// connection are dropped at these uses of it, each twice as many as the last: its tables
+// grow no faster.
+const (
+	firstReplan = 1 << 5
+	lastReplan  = 1 << 13
+)
+
+const usesOfConn = "clearward.uses"
+
+// Use counts a use of a connection, of the pool or taken out of it, and drops its plans
+// where they are due.
+func (d *DB) Use(ctx context.Context, conn *pgx.Conn) error {
+	if d.Dialect != Postgres {
+		return nil
+	}
+	data := conn.PgConn().CustomData()
+	uses, _ := data[usesOfConn].(int)
+	uses++
+	data[usesOfConn] = uses
+	if uses < firstReplan || uses > lastReplan || uses&(uses-1) != 0 {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, `DISCARD PLANS`); err != nil {
+		return fmt.Errorf("plan statements anew: %w", err)
+	}
+	return nil
 }
 
 // dialectOf costs nothing: CockroachDB reports its version when a session starts.

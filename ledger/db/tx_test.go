@@ -336,3 +336,60 @@ func TestAContextThatEndsBeforeCommitWritesNothing(t *testing.T) {
 	}
 	wantBalances(t, d, 100, 100)
 }
+
+// A statement that was planned on an empty table goes by whatever index there is; when
+// the table has been filled its connection plans it anew.
+func TestAConnectionPlansAnewWhatItPlannedOnAnEmptyTable(t *testing.T) {
+	d := dbtest.New(t, db.Schema{Name: "found", FS: fstest.MapFS{"schema/0001_found.sql": {Data: []byte(`
+-- +goose NO TRANSACTION
+-- +goose Up
+CREATE TABLE IF NOT EXISTS found (hospital TEXT NOT NULL, no TEXT NOT NULL, bill TEXT NOT NULL, PRIMARY KEY (hospital, no));
+CREATE INDEX IF NOT EXISTS found_bill ON found (hospital, bill);
+GRANT SELECT, INSERT ON found TO clearward_app;
+`)}}})
+	if d.Dialect != db.Postgres {
+		return // CockroachDB keeps no plan that its statistics have overtaken
+	}
+	pooled, err := d.Pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := pooled.Hijack()
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	run := func(sql string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plan := func() string {
+		t.Helper()
+		rows, err := conn.Query(t.Context(), `EXPLAIN EXECUTE find ('H1')`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(lines, "\n")
+	}
+	run(`SET plan_cache_mode = force_generic_plan`)
+	run(`PREPARE find (text) AS SELECT bill FROM found WHERE hospital = $1`)
+	empty := plan()
+	run(`INSERT INTO found SELECT 'H1', n::TEXT, n::TEXT FROM generate_series(1, 5000) AS n`)
+	if stale := plan(); stale != empty {
+		t.Fatalf("the statement is planned anew by itself, from\n%s\nto\n%s", empty, stale)
+	}
+	for n := range 40 {
+		if err := d.Use(t.Context(), conn); err != nil {
+			t.Fatal(err)
+		}
+		if n < 20 && plan() != empty {
+			t.Fatalf("planned anew after %d uses", n)
+		}
+	}
+	if plan() == empty {
+		t.Errorf("a hospital's rows are still thought to be as few as in an empty table:\n%s", empty)
+	}
+}
