@@ -47,8 +47,7 @@ func (s *Server) webhook(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, reply.Body) // a channel that went away sends it again
 }
 
-// takeNotice verifies a notice and lets it act. One that is sealed but not signed is
-// only a hint: the channel is asked before anything is booked.
+// takeNotice verifies a notice and lets it act.
 func (s *Server) takeNotice(ctx context.Context, g channels.Gateway, channel, no string, header http.Header, body []byte) error {
 	n, err := g.ParseNotice(header, body)
 	if errors.Is(err, channels.ErrForeign) { // its signature is right: a person should know

@@ -14,7 +14,8 @@ import (
 type doubt struct {
 	kind             channels.Kind
 	hospital, number string
-	his              bool // HIS is asked
+	his              bool  // HIS is asked
+	digest           int64 // of the row as the run has read it
 }
 
 // asksAtOnce is how many questions to the outside are under way at a time.
@@ -59,9 +60,10 @@ func (h *hospitalRun) noteDoubt(leg *Leg) {
 		d.number = leg.RefundNo
 	}
 	if leg.doubtful(h.rules) {
+		d.digest = leg.lives().Digest
 		h.doubts = append(h.doubts, d)
 	}
-	if d.his = true; leg.unheard() {
+	if d.his, d.digest = true, 0; leg.unheard() {
 		h.doubts = append(h.doubts, d)
 	}
 }
@@ -75,10 +77,12 @@ func (e *Engine) confirm(ctx context.Context, doubts []doubt, asked map[doubt]bo
 	var changed atomic.Bool
 	slots := make(chan struct{}, asksAtOnce)
 	for _, d := range doubts {
-		if asked[d] {
+		row := d
+		row.digest = 0
+		if asked[row] {
 			continue
 		}
-		asked[d] = true
+		asked[row] = true
 		slots <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-slots }()
@@ -91,8 +95,9 @@ func (e *Engine) confirm(ctx context.Context, doubts []doubt, asked map[doubt]bo
 	return changed.Load()
 }
 
-// ask asks about one row, and says whether the answer is news: the channel tells
-// something else than the row, or HIS has booked what it had not said so far.
+// ask asks about one row, and says whether the run has read it otherwise than it is now:
+// by the channel's answer or by what came meanwhile, or HIS has booked what it had not
+// said so far.
 func (e *Engine) ask(ctx context.Context, d doubt) (changed bool) {
 	payments, refunds := pay.Payments{House: e.House}, pay.Refunds{House: e.House}
 	switch pays := d.kind == channels.Pay; {
@@ -101,9 +106,9 @@ func (e *Engine) ask(ctx context.Context, d doubt) (changed bool) {
 	case d.his:
 		_ = refunds.AskHIS(ctx, d.hospital, d.number)
 	case pays:
-		changed, _ = payments.Confirm(ctx, d.hospital, d.number)
+		changed, _ = payments.Confirm(ctx, d.hospital, d.number, d.digest)
 	default:
-		changed, _ = refunds.Confirm(ctx, d.hospital, d.number)
+		changed, _ = refunds.Confirm(ctx, d.hospital, d.number, d.digest)
 	}
 	return changed
 }

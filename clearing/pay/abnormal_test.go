@@ -364,12 +364,19 @@ func TestConfirmTellsNewsFromWhatIsKnown(t *testing.T) {
 	k := newDesk(t)
 	k.outside.answers = []channels.PayAnswer{unknown}
 	open := k.pay(codePayment("k1", "B1", 5000))
+	digest := func(table, column, no string) (read int64) { // as a run reads it
+		t.Helper()
+		if err := k.DB.Pool.QueryRow(t.Context(), `SELECT digest FROM `+table+` WHERE `+column+` = $1`, no).Scan(&read); err != nil {
+			t.Fatal(err)
+		}
+		return read
+	}
 	for _, c := range []struct {
 		said channels.PayAnswer
 		news bool
 	}{{unknown, false}, {paid(5000), true}, {paid(5000), false}, {channels.PayAnswer{Outcome: channels.OutcomeFailed}, false}} {
 		k.outside.answers = []channels.PayAnswer{c.said}
-		if news, err := k.Payments.Confirm(t.Context(), "H1", open.OrderNo); err != nil || news != c.news {
+		if news, err := k.Payments.Confirm(t.Context(), "H1", open.OrderNo, digest("payments", "order_no", open.OrderNo)); err != nil || news != c.news {
 			t.Errorf("payment, %s: news %t, %v", c.said.Outcome, news, err)
 		}
 	}
@@ -384,11 +391,14 @@ func TestConfirmTellsNewsFromWhatIsKnown(t *testing.T) {
 		news bool
 	}{{working, false}, {abnormal, true}, {abnormal, false}, {toPayer, true}, {toPayer, false}} {
 		k.outside.refunds = []channels.RefundAnswer{c.said}
-		if news, err := k.Refunds.Confirm(t.Context(), "H1", r.RefundNo); err != nil || news != c.news {
+		if news, err := k.Refunds.Confirm(t.Context(), "H1", r.RefundNo, digest("refunds", "refund_no", r.RefundNo)); err != nil || news != c.news {
 			t.Errorf("refund, %s, abnormal %t: news %t, %v", c.said.Outcome, c.said.Abnormal, news, err)
 		}
 	}
-	if news, err := k.Payments.Confirm(t.Context(), "H1", "HP1"); !news || !errors.Is(err, ErrNotFound) {
+	if news, err := k.Payments.Confirm(t.Context(), "H1", open.OrderNo, 1); !news || err != nil {
+		t.Errorf("what came before the question is no news: %t, %v", news, err)
+	}
+	if news, err := k.Payments.Confirm(t.Context(), "H1", "HP1", 1); !news || !errors.Is(err, ErrNotFound) {
 		t.Errorf("an answer that nobody has is no news: %t, %v", news, err)
 	}
 	k.verify()

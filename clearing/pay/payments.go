@@ -127,10 +127,6 @@ func (s *Payments) Query(ctx context.Context, hospital, orderNo string) (*Paymen
 	if err != nil {
 		return nil, err
 	}
-	return s.query(ctx, p)
-}
-
-func (s *Payments) query(ctx context.Context, p *Payment) (*Payment, error) {
 	g, err := s.Outside.Gateway(p.Channel, p.MerchantNo)
 	if err != nil {
 		return p, err
@@ -138,16 +134,12 @@ func (s *Payments) query(ctx context.Context, p *Payment) (*Payment, error) {
 	return s.apply(ctx, p, g, g.Query(ctx, p.OrderNo))
 }
 
-// Confirm is Query for reconciliation, and says whether the answer changed anything
-// that reconciliation reads. An error may leave that open: it counts as a change.
-func (s *Payments) Confirm(ctx context.Context, hospital, orderNo string) (changed bool, err error) {
-	p, err := s.Get(ctx, hospital, orderNo)
-	if err != nil {
-		return true, err
-	}
-	before := p.leg().Redigest()
-	p, err = s.query(ctx, p)
-	return err != nil || p.leg().Redigest() != before, err
+// Confirm is Query for reconciliation, and says whether the payment is now another than
+// the one with the digest that it has read. An error may leave that open: it counts as a
+// change.
+func (s *Payments) Confirm(ctx context.Context, hospital, orderNo string, read int64) (changed bool, err error) {
+	p, err := s.Query(ctx, hospital, orderNo)
+	return err != nil || p.leg().Redigest() != read, err
 }
 
 // Notice applies a verified notice that came for a merchant number. One that is
